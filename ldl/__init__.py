@@ -1,0 +1,50 @@
+"""ldl, Lightweight Deep Learning: small and medium networks on NumPy or CuPy arrays."""
+
+from ldl import data, nn, optim
+from ldl.backend import (
+    Backend,
+    BackendUnavailableError,
+    backend_names,
+    get_backend,
+    set_backend,
+    use_backend,
+)
+from ldl.io import CheckpointError, load, register, save
+from ldl.random import manual_seed
+from ldl.train import (
+    Callback,
+    DivergedError,
+    EarlyStopping,
+    History,
+    Metric,
+    TrainStep,
+    evaluate,
+    fit,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "BackendUnavailableError",
+    "Callback",
+    "CheckpointError",
+    "DivergedError",
+    "EarlyStopping",
+    "History",
+    "Metric",
+    "TrainStep",
+    "backend_names",
+    "data",
+    "evaluate",
+    "fit",
+    "get_backend",
+    "load",
+    "manual_seed",
+    "nn",
+    "optim",
+    "register",
+    "save",
+    "set_backend",
+    "use_backend",
+]

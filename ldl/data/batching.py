@@ -1,0 +1,126 @@
+"""Batches: what `ldl.fit` iterates over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ldl.backend import Array, Backend, DType
+from ldl.data.noise import Noise
+from ldl.random import Stream
+
+Batch = tuple[Array, Array]
+
+
+class Arrays:
+    """Samples x (N, …) and their targets y (N, …), held in memory.
+
+    Without `y`, x is its own target, as an autoencoder wants it. With `noise`, x is corrupted
+    afresh for every batch and y is left as it is. Arrays may be of any origin and type: they are
+    cast and moved once.
+    """
+
+    def __init__(self, x: Any, y: Any = None, noise: Noise | None = None) -> None:
+        self.x = _array(x)
+        self.y = self.x if y is None else _array(y)
+        self.noise = noise
+        if self.x.ndim == 0 or len(self.x) == 0:
+            raise ValueError(f"the data set is empty: x has shape {tuple(self.x.shape)}")
+        if self.y.ndim == 0 or len(self.x) != len(self.y):
+            raise ValueError(
+                f"x has {len(self.x)} samples and y has shape {tuple(self.y.shape)}: give one "
+                "target a sample"
+            )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def place(self, backend: Backend, dtype: DType, labels: bool) -> Arrays:
+        """The same on a backend, cast to `dtype`, but for a y of shape (N,) where `labels`."""
+        x = backend.asarray(self.x, dtype)
+        if self.y is self.x:
+            return Arrays(x, noise=self.noise)
+        kept = labels and self.y.ndim == 1
+        return Arrays(x, backend.asarray(self.y, None if kept else dtype), self.noise)
+
+    def batches(
+        self, backend: Backend, size: int, order: Any = None, stream: Stream | None = None
+    ) -> Iterator[Batch]:
+        """Batches of `size` rows, the last one smaller, in the order of the host indices `order`.
+
+        Without an order the rows come as they stand. `stream` is drawn from once a batch where
+        there is noise.
+        """
+        index = None if order is None else backend.asarray(order)
+        for start in range(0, len(self), size):
+            if index is None:
+                x = self.x[start : start + size]
+                y = x if self.y is self.x else self.y[start : start + size]
+            else:
+                rows = index[start : start + size]
+                x = backend.take(self.x, rows)
+                y = x if self.y is self.x else backend.take(self.y, rows)
+            if self.noise is not None and stream is not None:
+                x = self.noise(x, stream, backend)
+            yield x, y
+
+
+class Stored:
+    """Batches (x, y) that the caller made: a list, or anything that can be iterated again."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        if isinstance(batches, Iterator):
+            raise TypeError(
+                "data is an iterator, which gives its batches once: give a list of (x, y) batches "
+                "or an object with __iter__, so that every epoch can begin anew"
+            )
+        self.source = batches
+
+    def place(self, backend: Backend, dtype: DType, labels: bool) -> Stored:
+        """Remember how to cast; each batch is moved as it comes."""
+        self._cast = dtype, labels
+        return self
+
+    def batches(
+        self, backend: Backend, size: int, order: Any = None, stream: Stream | None = None
+    ) -> Iterator[Batch]:
+        """The batches as they come; size and order are the caller's."""
+        dtype, labels = self._cast
+        for batch in self.source:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise TypeError(f"a batch must be a pair (x, y), got {type(batch).__name__}")
+            placed = Arrays(*batch).place(backend, dtype, labels)
+            yield placed.x, placed.y
+
+
+Data = Arrays | Stored
+
+
+def as_data(data: Any) -> Data:
+    """x, (x, y), an Arrays, or an iterable of batches, as something with `place` and `batches`."""
+    if isinstance(data, (Arrays, Stored)):
+        return data
+    if isinstance(data, tuple):
+        if len(data) != 2:
+            raise TypeError(f"data must be x, (x, y) or batches; got a tuple of {len(data)}")
+        return Arrays(*data)
+    if hasattr(data, "shape"):
+        return Arrays(data)
+    if hasattr(data, "__iter__"):
+        return Stored(data)
+    raise TypeError(
+        f"data must be an array x, a pair (x, y), an ldl.data.Arrays or an iterable of batches, "
+        f"got {type(data).__name__}"
+    )
+
+
+def _array(data: Any) -> Any:
+    if hasattr(data, "dtype") and hasattr(data, "ndim") and hasattr(data, "reshape"):
+        array = data
+    else:
+        array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"data must be numbers, got an array of {array.dtype}")
+    return array

@@ -1,0 +1,215 @@
+"""Activations: functions of every element, and softmax, a function of every row.
+
+Each takes and returns any shape, keeps the floating type, and raises TypeError for integers.
+"""
+
+from __future__ import annotations
+
+from math import pi
+
+from ldl.backend import Array
+from ldl.nn.module import Module
+
+
+class Activation(Module):
+    """The base: y = f(x), ∂L/∂x = f'(x) ∂L/∂y. A subclass writes `function` and `derivative`."""
+
+    def forward(self, x: Array) -> Array:
+        """f(x)."""
+        if x.dtype.kind != "f":
+            raise TypeError(f"{self!r} takes floating numbers, got {x.dtype}: use x.astype(...)")
+        y = self.function(x)
+        self.keep(x, y)
+        return y
+
+    def backward(self, grad: Array) -> Array:
+        """f'(x) ∂L/∂y."""
+        x, y = self.take()
+        return self.derivative(grad, x, y)
+
+    def function(self, x: Array) -> Array:
+        """f(x)."""
+        raise NotImplementedError
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """f'(x) grad, from whichever of x and y = f(x) is handier."""
+        raise NotImplementedError
+
+
+class Identity(Activation):
+    """y = x."""
+
+    def function(self, x: Array) -> Array:
+        """x."""
+        return x
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """grad."""
+        return grad
+
+
+class ReLU(Activation):
+    """y = max(x, 0); y' = 1 where x > 0, else 0 (also at 0)."""
+
+    def function(self, x: Array) -> Array:
+        """max(x, 0)."""
+        return self.backend.xp.maximum(x, 0)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """grad where y > 0, else 0."""
+        return grad * (y > 0)
+
+
+class LeakyReLU(Activation):
+    """y = x where x > 0, else αx; y' = 1 or α, with α = `negative_slope`."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = float(negative_slope)
+
+    def function(self, x: Array) -> Array:
+        """x or αx."""
+        return self.backend.xp.where(x > 0, x, self.negative_slope * x)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """grad or α grad."""
+        return self.backend.xp.where(x > 0, grad, self.negative_slope * grad)
+
+
+class ELU(Activation):
+    """y = x where x > 0, else α(exp x - 1); y' = 1 or y + α (Clevert et al., ICLR 2016)."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = float(alpha)
+
+    def function(self, x: Array) -> Array:
+        """x or α(exp x - 1)."""
+        xp = self.backend.xp
+        return xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """grad or (y + α) grad."""
+        return self.backend.xp.where(x > 0, grad, (y + self.alpha) * grad)
+
+
+class Tanh(Activation):
+    """y = tanh x; y' = 1 - y²."""
+
+    def function(self, x: Array) -> Array:
+        """Tanh x."""
+        return self.backend.xp.tanh(x)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """(1 - y²) grad."""
+        return grad * (1 - y * y)
+
+
+class Sigmoid(Activation):
+    """y = σ(x) = 1 / (1 + exp(-x)); y' = y(1 - y)."""
+
+    def function(self, x: Array) -> Array:
+        """σ(x)."""
+        return self.backend.sigmoid(x)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """y(1 - y) grad."""
+        return grad * (y * (1 - y))
+
+
+class SiLU(Activation):
+    """y = xσ(x); y' = σ(x)(1 + x(1 - σ(x))) (Elfwing et al., Neural Networks 107, 2018)."""
+
+    def function(self, x: Array) -> Array:
+        """xσ(x)."""
+        return x * self.backend.sigmoid(x)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """(σ + y(1 - σ)) grad, for σ = σ(x)."""
+        s = self.backend.sigmoid(x)
+        return grad * (s + y * (1 - s))
+
+
+class Softplus(Activation):
+    """y = log(1 + exp(βx)) / β; y' = σ(βx)."""
+
+    def __init__(self, beta: float = 1.0) -> None:
+        self.beta = float(beta)
+        if not self.beta > 0:
+            raise ValueError(f"beta must be positive, got {beta!r}")
+
+    def function(self, x: Array) -> Array:
+        """max(βx, 0) + log(1 + exp(-|βx|)), over β."""
+        xp = self.backend.xp
+        z = self.beta * x
+        return (xp.maximum(z, 0) + xp.log1p(xp.exp(-xp.abs(z)))) * (1 / self.beta)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """σ(βx) grad."""
+        return grad * self.backend.sigmoid(self.beta * x)
+
+
+class GELU(Activation):
+    """y = xΦ(x), Φ the standard normal's distribution function; y' = Φ(x) + xφ(x), φ its density.
+
+    With approximate="tanh": y = x(1 + tanh u)/2 with u = √(2/π)(x + 0.044715x³), and its derivative
+    (Hendrycks, Gimpel, arXiv:1606.08415).
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
+
+    def function(self, x: Array) -> Array:
+        """xΦ(x)."""
+        if self.approximate == "tanh":
+            return 0.5 * x * (1 + self._tanh(x))
+        return x * self.backend.normal_cdf(x)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """(Φ(x) + xφ(x)) grad."""
+        xp = self.backend.xp
+        if self.approximate == "tanh":
+            t = self._tanh(x)
+            slope = (2 / pi) ** 0.5 * (1 + 3 * 0.044715 * (x * x))
+            return grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
+        density = (2 * pi) ** -0.5 * xp.exp(-0.5 * (x * x))
+        return grad * (self.backend.normal_cdf(x) + x * density)
+
+    def _tanh(self, x: Array) -> Array:
+        return self.backend.xp.tanh((2 / pi) ** 0.5 * (x + 0.044715 * (x * x * x)))
+
+
+class Softmax(Activation):
+    """y_i = exp(x_i) / Σ_k exp(x_k) along `axis`.
+
+    The gradient is the product with the full Jacobian ∂y_i/∂x_j = y_i(δ_ij - y_j), which is
+    ∂L/∂x = y ⊙ (g - Σ_k g_k y_k). Before a cross-entropy, leave it out: CrossEntropyLoss takes
+    logits.
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def function(self, x: Array) -> Array:
+        """Softmax x, as exp(x - max) over its sum."""
+        e = self.backend.xp.exp(x - x.max(axis=self.axis, keepdims=True))
+        return e / e.sum(axis=self.axis, keepdims=True)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """y ⊙ (g - Σ_k g_k y_k)."""
+        return y * (grad - (grad * y).sum(axis=self.axis, keepdims=True))
+
+
+class LogSoftmax(Activation):
+    """y = x - log Σ_k exp(x_k) along `axis`; ∂L/∂x = g - softmax(x) Σ_k g_k."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def function(self, x: Array) -> Array:
+        """Log softmax x."""
+        return self.backend.log_softmax(x, self.axis)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """g - exp(y) Σ_k g_k."""
+        return grad - self.backend.xp.exp(y) * grad.sum(axis=self.axis, keepdims=True)

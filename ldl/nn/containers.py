@@ -1,0 +1,148 @@
+"""Containers: one after another, round, and side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import overload
+
+from ldl.backend import Array
+from ldl.nn.module import Module
+
+
+class Sequential(Module):
+    """y = f_n(… f_2(f_1(x))); the gradient goes back through f_n, …, f_1.
+
+    Indexable (`model[0]`), sliceable (`model[:2]` is a Sequential that shares its layers) and
+    nestable. Every layer has one memory of its last forward, so an instance may stand in a model
+    only once: ValueError otherwise.
+    """
+
+    def __init__(self, *layers: Module) -> None:
+        for layer in layers:
+            if not isinstance(layer, Module):
+                raise TypeError(f"Sequential takes modules, got {layer!r}")
+        self.layers = layers
+        check_distinct(self)
+
+    def forward(self, x: Array) -> Array:
+        """f_n(… f_1(x))."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def backward(self, grad: Array) -> Array:
+        """The gradient through f_n, …, f_1."""
+        for layer in reversed(self.layers):
+            grad = layer.backward(grad)
+        return grad
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The layers, named by their positions."""
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Module:
+        if isinstance(index, slice):
+            return Sequential(*self.layers[index])
+        return self.layers[index]
+
+
+class Residual(Module):
+    """y = x + f(x), for f that keeps its input's shape; ∂L/∂x = g + (∂f/∂x)ᵀ g."""
+
+    def __init__(self, body: Module) -> None:
+        self.body = body
+        check_distinct(self)
+
+    def forward(self, x: Array) -> Array:
+        """x + f(x)."""
+        y = self.body(x)
+        if y.shape != x.shape:
+            raise ValueError(
+                f"Residual adds f(x) to x, but f made {tuple(y.shape)} of {tuple(x.shape)}"
+            )
+        return x + y
+
+    def backward(self, grad: Array) -> Array:
+        """G plus the gradient through f."""
+        return grad + self.body.backward(grad)
+
+
+class Parallel(Module):
+    """y = concatenation of f_1(x), …, f_n(x) along the last axis, or their sum.
+
+    `merge` is "concatenate" or "sum". ∂L/∂x is the sum over the branches of their gradients for
+    their share of g.
+    """
+
+    def __init__(self, *branches: Module, merge: str = "concatenate") -> None:
+        if merge not in ("concatenate", "sum"):
+            raise ValueError(f"merge must be 'concatenate' or 'sum', got {merge!r}")
+        if not branches:
+            raise ValueError("Parallel needs one branch at least")
+        self.branches = branches
+        self.merge = merge
+        check_distinct(self)
+
+    def forward(self, x: Array) -> Array:
+        """The branches' outputs, merged."""
+        outputs = [branch(x) for branch in self.branches]
+        if self.merge == "concatenate":
+            self.keep([y.shape[-1] for y in outputs])
+            return self.backend.xp.concatenate(outputs, axis=-1)
+        if any(y.shape != outputs[0].shape for y in outputs):
+            shapes = ", ".join(str(tuple(y.shape)) for y in outputs)
+            raise ValueError(f"Parallel sums outputs of one shape, got {shapes}")
+        return _sum(outputs)
+
+    def backward(self, grad: Array) -> Array:
+        """The sum of the branches' gradients for their share of g."""
+        if self.merge == "sum":
+            shares = [grad] * len(self.branches)
+        else:
+            ends = [0, *accumulate(self.take())]
+            shares = [self.backend.xp.ascontiguousarray(grad[..., a:b]) for a, b in pairwise(ends)]
+        return _sum([branch.backward(g) for branch, g in zip(self.branches, shares, strict=True)])
+
+
+class Flatten(Module):
+    """(N, a, b, …) to (N, a·b·…); the gradient takes the shape back."""
+
+    def forward(self, x: Array) -> Array:
+        """x of shape (N, the rest)."""
+        self.keep(x.shape)
+        return x.reshape(x.shape[0], -1)
+
+    def backward(self, grad: Array) -> Array:
+        """Grad in the shape of x."""
+        return grad.reshape(self.take())
+
+
+def check_distinct(model: Module) -> None:
+    """ValueError when one instance stands in the model twice."""
+    seen: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if id(module) in seen:
+            raise ValueError(
+                f"{module!r} stands in the model twice, as {seen[id(module)]!r} and {name!r}, but "
+                "a layer remembers one forward: make a second instance (copy.deepcopy), or share "
+                "a weight with TiedLinear"
+            )
+        seen[id(module)] = name
+
+
+def _sum(arrays: list[Array]) -> Array:
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total

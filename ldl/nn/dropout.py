@@ -1,0 +1,36 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from ldl import random
+from ldl.backend import Array
+from ldl.nn.module import Module
+
+
+class Dropout(Module):
+    """y = m ⊙ x / (1 - p) in training, m_i = 1 with probability 1 - p, else 0; y = x in eval mode.
+
+    Any shape; ∂L/∂x = m ⊙ g / (1 - p). The masks come from a counter-based stream, so one seed
+    gives the same masks on every backend (Srivastava et al., JMLR 15, 2014).
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = float(p)
+        if not 0 <= self.p < 1:
+            raise ValueError(f"p must lie in [0, 1), got {p!r}")
+        self.stream = random.next_stream(random.DROPOUT)
+
+    def forward(self, x: Array) -> Array:
+        """m ⊙ x / (1 - p), or x in eval mode."""
+        if not self.training:
+            return x
+        u = self.backend.uniform(tuple(x.shape), "float32", self.stream.next())
+        mask = (u >= self.p).astype(x.dtype)
+        mask *= 1 / (1 - self.p)
+        self.keep(mask)
+        return x * mask
+
+    def backward(self, grad: Array) -> Array:
+        """m ⊙ g / (1 - p)."""
+        mask: Array = self.take()
+        return grad * mask

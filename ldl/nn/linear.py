@@ -1,0 +1,103 @@
+"""Linear and its tied twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ldl.backend import Array
+from ldl.nn import init
+from ldl.nn.module import Module
+from ldl.nn.parameter import Parameter
+
+
+class Linear(Module):
+    """Z = X W + b.
+
+    Shapes: X (N, in_features), W (in_features, out_features), b (out_features,),
+    Z (N, out_features). Gradients, for G = ∂L/∂Z: dW = Xᵀ G, db = Σ_rows G, dX = G Wᵀ.
+
+    `weight_init` names an initialiser of `ldl.nn.init`; the bias starts at zero.
+
+    Raises TypeError for X of another type than W (nothing is cast silently) and ValueError for
+    another width or number of axes.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        weight_init: str = "xavier_uniform",
+    ) -> None:
+        check_width(in_features=in_features, out_features=out_features)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(init.get(weight_init)((in_features, out_features)))
+        self.bias = Parameter(init.zeros((out_features,))) if bias else None
+
+    def forward(self, x: Array) -> Array:
+        """X W + b."""
+        check_input(self, x, self.weight, self.in_features)
+        self.keep(x)
+        bias = None if self.bias is None else self.bias.data
+        return self.backend.linear(x, self.weight.data, bias)
+
+    def backward(self, grad: Array) -> Array:
+        """dW = Xᵀ G, db = Σ_rows G; returns dX = G Wᵀ."""
+        x = self.take()
+        self.weight.accumulate_matmul(x.T, grad)
+        if self.bias is not None:
+            self.bias.accumulate_rows(grad)
+        return self.backend.matmul(grad, self.weight.data.T)
+
+
+class TiedLinear(Module):
+    """Z = X Wᵀ + b, with the weight W of another Linear: the decoder's half of a tied autoencoder.
+
+    Shapes: W (in, out) is `source.weight`; X (N, out), b (in,), Z (N, in). Gradients, for
+    G = ∂L/∂Z: dW gains Gᵀ X, db = Σ_rows G, dX = G W.
+
+    The weight belongs to the source: it is saved, counted and optimised once.
+    """
+
+    def __init__(self, source: Linear, bias: bool = True) -> None:
+        if not isinstance(source, Linear):
+            raise TypeError(f"TiedLinear shares the weight of a Linear, got {source!r}")
+        self.in_features = source.out_features
+        self.out_features = source.in_features
+        self.weight = source.weight
+        self.bias = Parameter(init.zeros((self.out_features,))) if bias else None
+
+    def forward(self, x: Array) -> Array:
+        """X Wᵀ + b."""
+        check_input(self, x, self.weight, self.in_features)
+        self.keep(x)
+        bias = None if self.bias is None else self.bias.data
+        return self.backend.linear(x, self.weight.data.T, bias)
+
+    def backward(self, grad: Array) -> Array:
+        """dW gains Gᵀ X, db = Σ_rows G; returns dX = G W."""
+        x = self.take()
+        self.weight.accumulate_matmul(grad.T, x)
+        if self.bias is not None:
+            self.bias.accumulate_rows(grad)
+        return self.backend.matmul(grad, self.weight.data)
+
+
+def check_width(**widths: Any) -> None:
+    """ValueError unless every width is a positive integer."""
+    for name, width in widths.items():
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise ValueError(f"{name} must be a positive integer, got {width!r}")
+
+
+def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:
+    """TypeError for a type other than the weight's, ValueError for a shape but (N, width)."""
+    if x.dtype != weight.dtype:
+        raise TypeError(
+            f"{layer!r} holds {weight.dtype} but got {x.dtype}: "
+            f"cast the input with x.astype({str(weight.dtype)!r}), or the model with "
+            f"model.to(dtype={str(x.dtype)!r})"
+        )
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(f"{layer!r} takes (N, {width}), got {tuple(x.shape)}")

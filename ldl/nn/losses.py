@@ -1,0 +1,328 @@
+"""Losses. `value = loss(input, target)`, then `grad = loss.backward()` is ∂value/∂input, exactly.
+
+`reduction` says what becomes of the elements' losses l: "mean" (over all elements), "batchmean"
+(their sum over the number of samples), "sum", or "none" (l itself; `backward` then takes ∂L/∂l).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ldl.backend import Array, Backend
+from ldl.nn.module import Differentiable
+
+REDUCTIONS = ("mean", "batchmean", "sum", "none")
+
+
+class Loss(Differentiable):
+    """The base. A call checks the target's values, which may wait for the device, then computes.
+
+    `forward` checks shapes and types only. Training loops call `check` once for the whole data set
+    and `forward` for each batch.
+    """
+
+    reduction: str
+    takes_labels: ClassVar[bool] = False
+    """Whether a target of shape (N,) holds class labels, which keep their integer type."""
+
+    def __call__(self, input: Array, target: Array) -> Array:
+        """The loss, a scalar of the device; for reduction "none" an array."""
+        self.check(tuple(input.shape), target)
+        return self.forward(input, target)
+
+    def forward(self, input: Array, target: Array) -> Array:
+        """The loss, without the check of the target's values."""
+        raise NotImplementedError
+
+    def backward(self, grad: Array | None = None) -> Array:
+        """∂L/∂input, for L the value itself, or for ∂L/∂value = `grad` where it is given."""
+        raise NotImplementedError
+
+    def check(self, input_shape: tuple[int, ...], target: Array) -> None:
+        """Raise ValueError or TypeError for a target that does not fit outputs of that shape."""
+        raise NotImplementedError
+
+    def to(self, backend: Backend) -> None:
+        """Compute on another backend from now on."""
+        self.backend = backend
+        self._kept = None
+
+    def _set_reduction(self, reduction: str) -> None:
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        self.reduction = reduction
+
+    def _check_dtype(self, input: Array, target: Array) -> None:
+        if target.dtype != input.dtype:
+            raise TypeError(
+                f"{self!r}: the target is {target.dtype} and the input {input.dtype}: "
+                f"use target.astype({str(input.dtype)!r})"
+            )
+
+    def _scale(self, shape: tuple[int, ...]) -> float:
+        if self.reduction == "mean":
+            size = 1
+            for n in shape:
+                size *= n
+            return 1 / size
+        return 1 / shape[0] if self.reduction == "batchmean" else 1.0
+
+    def _reduce(self, losses: Array) -> Array:
+        if self.reduction == "none":
+            return losses
+        return losses.sum() * self._scale(losses.shape)
+
+
+class ElementwiseLoss(Loss):
+    """A sum over elements of l(x, t). A subclass writes `value` and `derivative`."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self._set_reduction(reduction)
+
+    def value(self, x: Array, t: Array) -> Array:
+        """l(x, t)."""
+        raise NotImplementedError
+
+    def derivative(self, x: Array, t: Array) -> Array:
+        """∂l/∂x."""
+        raise NotImplementedError
+
+    def forward(self, input: Array, target: Array) -> Array:
+        """The reduced l(x, t)."""
+        self._check_shape(tuple(input.shape), target)
+        self._check_dtype(input, target)
+        self.keep(input, target)
+        return self._reduce(self.value(input, target))
+
+    def backward(self, grad: Array | None = None) -> Array:
+        """∂l/∂x, times what the reduction makes of it."""
+        x, t = self.take()
+        gradient = self.derivative(x, t)
+        gradient *= self._scale(x.shape)
+        return gradient if grad is None else gradient * grad
+
+    def check(self, input_shape: tuple[int, ...], target: Array) -> None:
+        """ValueError unless the shapes are equal."""
+        self._check_shape(input_shape, target)
+
+    def _check_shape(self, input_shape: tuple[int, ...], target: Array) -> None:
+        if input_shape != tuple(target.shape):
+            raise ValueError(
+                f"{self!r}: the input has shape {input_shape} and the target "
+                f"{tuple(target.shape)}: reshape one of them, nothing is broadcast"
+            )
+        _check_batch(self, input_shape)
+
+
+class MSELoss(ElementwiseLoss):
+    """l = (x - t)²; ∂l/∂x = 2(x - t).
+
+    The default reduction, "batchmean", is the mean over the batch of the squared Euclidean norm
+    over the features; "mean" divides by the number of features too.
+    """
+
+    def __init__(self, reduction: str = "batchmean") -> None:
+        super().__init__(reduction)
+
+    def value(self, x: Array, t: Array) -> Array:
+        """(x - t)²."""
+        d = x - t
+        return d * d
+
+    def derivative(self, x: Array, t: Array) -> Array:
+        """2(x - t)."""
+        return 2 * (x - t)
+
+
+class L1Loss(ElementwiseLoss):
+    """l = |x - t|; ∂l/∂x = sign(x - t), 0 at 0."""
+
+    def value(self, x: Array, t: Array) -> Array:
+        """|x - t|."""
+        return self.backend.xp.abs(x - t)
+
+    def derivative(self, x: Array, t: Array) -> Array:
+        """sign(x - t)."""
+        return self.backend.xp.sign(x - t)
+
+
+class HuberLoss(ElementwiseLoss):
+    """l = d²/2 where |d| ≤ δ, else δ(|d| - δ/2), for d = x - t; ∂l/∂x = d clipped to [-δ, δ]."""
+
+    def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.delta = float(delta)
+        if not self.delta > 0:
+            raise ValueError(f"delta must be positive, got {delta!r}")
+
+    def value(self, x: Array, t: Array) -> Array:
+        """c(|d| - c/2) with c = min(|d|, δ), which is both cases."""
+        a = self.backend.xp.abs(x - t)
+        c = self.backend.xp.minimum(a, self.delta)
+        return c * (a - 0.5 * c)
+
+    def derivative(self, x: Array, t: Array) -> Array:
+        """D clipped to [-δ, δ]."""
+        return self.backend.xp.clip(x - t, -self.delta, self.delta)
+
+
+class _BinaryLoss(ElementwiseLoss):
+    """Targets are probabilities."""
+
+    def check(self, input_shape: tuple[int, ...], target: Array) -> None:
+        """ValueError unless the shapes are equal and the target lies in [0, 1]."""
+        super().check(input_shape, target)
+        if not (target.min() >= 0 and target.max() <= 1):
+            raise ValueError(f"{self!r}: targets must lie in [0, 1]: scale them first")
+
+
+class BCELoss(_BinaryLoss):
+    """l = -t log x - (1 - t) log(1 - x) for probabilities x; ∂l/∂x = (x - t) / (x(1 - x)).
+
+    Logarithms are taken of the smallest normal number at least, and x(1 - x) is 1e-12 at least, so
+    that certainty costs much but not infinity. BCEWithLogitsLoss takes logits and needs neither.
+    """
+
+    def value(self, x: Array, t: Array) -> Array:
+        """-t log x - (1 - t) log(1 - x)."""
+        log = self._log
+        return -(t * log(x) + (1 - t) * log(1 - x))
+
+    def derivative(self, x: Array, t: Array) -> Array:
+        """(x - t) / (x(1 - x))."""
+        floor = max(1e-12, self._tiny(x))
+        return (x - t) / self.backend.xp.maximum(x * (1 - x), floor)
+
+    def _log(self, p: Array) -> Array:
+        xp = self.backend.xp
+        return xp.log(xp.maximum(p, self._tiny(p)))
+
+    def _tiny(self, p: Array) -> float:
+        return float(self.backend.xp.finfo(p.dtype).tiny)
+
+
+class BCEWithLogitsLoss(_BinaryLoss):
+    """l = max(x, 0) - xt + log(1 + exp(-|x|)), BCELoss of σ(x); ∂l/∂x = σ(x) - t."""
+
+    def value(self, x: Array, t: Array) -> Array:
+        """max(x, 0) - xt + log(1 + exp(-|x|))."""
+        xp = self.backend.xp
+        return xp.maximum(x, 0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
+
+    def derivative(self, x: Array, t: Array) -> Array:
+        """σ(x) - t."""
+        return self.backend.sigmoid(x) - t
+
+
+class CrossEntropyLoss(Loss):
+    """l_n = -Σ_c w_c q_nc log softmax(x_n)_c for logits x (N, C).
+
+    Targets are integer labels (N,), q_n then being one-hot, or distributions q (N, C). With label
+    smoothing ε, q becomes (1 - ε)q + ε/C. Samples labelled `ignore_index` count for nothing.
+    `weight` gives w, one number a class. The mean divides by the labels' weights Σ_n w_{y_n}, or by
+    N for distributions. The gradient is ∂l_n/∂x_n = softmax(x_n) Σ_c w_c q_nc - w ⊙ q_n.
+
+    Raises TypeError for float labels, ValueError for labels outside [0, C).
+    """
+
+    takes_labels: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        weight: Any = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        self._set_reduction(reduction)
+        self.weight = None if weight is None else [float(w) for w in weight]
+        self.label_smoothing = float(label_smoothing)
+        self.ignore_index = int(ignore_index)
+        self._on_device: tuple[Backend, Array] | None = None
+        if self.weight is not None and not all(0 <= w < float("inf") for w in self.weight):
+            raise ValueError("weights must be finite and not negative")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
+
+    def forward(self, input: Array, target: Array) -> Array:
+        """The reduced l_n."""
+        self._check_shape(tuple(input.shape), target)
+        if target.ndim == 2:
+            self._check_dtype(input, target)
+        xp = self.backend.xp
+        logp = self.backend.log_softmax(input)
+        q, counts = self._weighted(target, input)
+        losses = -(q * logp).sum(axis=1)
+        scale: Any = self._scale(losses.shape)
+        if self.reduction == "mean" and target.ndim == 1:
+            scale = 1 / xp.maximum(counts.sum(), 1e-30)
+        self.keep(logp, q, scale)
+        return losses if self.reduction == "none" else losses.sum() * scale
+
+    def backward(self, grad: Array | None = None) -> Array:
+        """softmax(x) Σ_c w_c q_c - w ⊙ q, times what the reduction makes of it."""
+        logp, q, scale = self.take()
+        xp = self.backend.xp
+        gradient = xp.exp(logp) * q.sum(axis=1, keepdims=True) - q
+        gradient *= scale
+        if grad is None:
+            return gradient
+        return gradient * (grad[:, None] if self.reduction == "none" else grad)
+
+    def check(self, input_shape: tuple[int, ...], target: Array) -> None:
+        """Check shapes, and labels against the number of classes."""
+        self._check_shape(input_shape, target)
+        if target.ndim == 1:
+            classes = input_shape[1]
+            bad = (target != self.ignore_index) & ((target < 0) | (target >= classes))
+            if bad.any():
+                wrong = int(target[bad.argmax()])
+                raise ValueError(
+                    f"label {wrong} is not one of the {classes} classes 0 .. {classes - 1}"
+                )
+
+    def _weights(self, dtype: Any) -> Array:
+        held = self._on_device
+        if held is None or held[0] is not self.backend or held[1].dtype != dtype:
+            held = self._on_device = self.backend, self.backend.asarray(self.weight, dtype)
+        return held[1]
+
+    def _weighted(self, target: Array, x: Array) -> tuple[Array, Array]:
+        """w ⊙ q (N, C), and for labels w_{y_n} (N,)."""
+        xp, classes = self.backend.xp, x.shape[1]
+        if target.ndim == 1:
+            q = (target[:, None] == xp.arange(classes)).astype(x.dtype)
+            q *= (target != self.ignore_index)[:, None]
+        else:
+            q = target
+        w = None if self.weight is None else self._weights(x.dtype)
+        counts = q.sum(axis=1) if w is None else q @ w
+        if self.label_smoothing:
+            kept = q.sum(axis=1, keepdims=True) if target.ndim == 1 else 1.0
+            q = (1 - self.label_smoothing) * q + (self.label_smoothing / classes) * kept
+        return (q if w is None else q * w), counts
+
+    def _check_shape(self, input_shape: tuple[int, ...], target: Array) -> None:
+        if len(input_shape) != 2:
+            raise ValueError(f"{self!r} takes logits (N, C), got {input_shape}")
+        shape, kind = tuple(target.shape), target.dtype.kind
+        if len(shape) == 1 and kind not in "iu":
+            raise TypeError(
+                f"class labels must be integers, got {target.dtype}: use target.astype('int64'), "
+                f"or give distributions of shape {input_shape}"
+            )
+        if shape not in (input_shape[:1], input_shape):
+            raise ValueError(
+                f"{self!r}: the input has shape {input_shape} and the target {shape}: "
+                f"give labels {input_shape[:1]} or distributions {input_shape}"
+            )
+        if self.weight is not None and len(self.weight) != input_shape[1]:
+            raise ValueError(
+                f"{len(self.weight)} class weights for {input_shape[1]} classes: give one a class"
+            )
+        _check_batch(self, input_shape)
+
+
+def _check_batch(loss: Loss, shape: tuple[int, ...]) -> None:
+    if 0 in shape:
+        raise ValueError(f"{loss!r}: an empty batch, of shape {shape}, has no loss")

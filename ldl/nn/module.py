@@ -1,0 +1,236 @@
+"""Module: the base of every layer, container and model; Differentiable: what losses share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+from ldl.backend import Array, Backend, DType, get_backend
+from ldl.nn._summary import summarize
+from ldl.nn.parameter import Parameter
+
+
+class DeviceError(TypeError):
+    """An array of the wrong device or kind reached a layer; the message names the fix."""
+
+
+class Differentiable:
+    """What modules and losses share: a backend, a mode, and one slot between the two passes."""
+
+    training: bool
+    backend: Backend
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _kept: tuple[Any, ...] | None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the backend, and the arguments from which a saved model is built again."""
+        self = super().__new__(cls)
+        self.training = True
+        self.backend = get_backend()
+        self._arguments = args, kwargs
+        self._kept = None
+        return self
+
+    def keep(self, *values: Any) -> None:
+        """Store what `backward` will need; in eval mode store nothing."""
+        if self.training:
+            self._kept = values
+
+    def take(self) -> Any:
+        """What `keep` stored, the value itself where it was one; the slot is then empty."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            raise RuntimeError(
+                f"{self!r}: backward without a forward in training mode before it "
+                "(call model.train(), then forward, then backward once)"
+            )
+        return kept[0] if len(kept) == 1 else kept
+
+    def __repr__(self) -> str:
+        args, kwargs = self._arguments
+        parts = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+class Module(Differentiable):
+    """A differentiable function with parameters.
+
+    A subclass writes two methods:
+
+        forward(x)      returns y, and passes what `backward` will need to `self.keep`;
+        backward(grad)  takes it back with `self.take`, given grad = ∂L/∂y adds ∂L/∂θ to each
+                        parameter θ (`Parameter.accumulate`), and returns ∂L/∂x.
+
+    Parameters and modules that are attributes, or stand in a list or tuple that is one, are found
+    by themselves; nothing is to be registered and `super().__init__()` need not be called. Arrays
+    are handled with `self.backend.xp`, the namespace of the backend in force when the layer was
+    built. `keep` stores nothing in eval mode, so several threads may run one model forward at once.
+    """
+
+    # ---- the two passes -----------------------------------------------------------------------
+
+    def forward(self, x: Array) -> Array:
+        """The layer's function of a batch x, whose first axis is the sample."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, grad: Array) -> Array:
+        """∂L/∂x from grad = ∂L/∂y; adds the parameters' gradients on the way."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def __call__(self, x: Array) -> Array:
+        """`forward`, with an error that names the fix when x is not an array of this device."""
+        try:
+            return self.forward(x)
+        except DeviceError:
+            raise
+        except (TypeError, AttributeError) as error:
+            if isinstance(x, self.backend.array_type):
+                raise
+            raise DeviceError(
+                f"{self!r} is on {self.backend.name} but got {_kind(x)}: bring the input over with "
+                "model.backend.asarray(x), or move the model with model.to(...)"
+            ) from error
+
+    # ---- what it is made of -------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly inside, each with its name."""
+        return _members(self, Module)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all inside, outermost first, with dotted names."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all inside."""
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter once, with its dotted name: the first one where it is shared."""
+        seen: set[int] = set()
+        for prefix, module in self.named_modules():
+            for name, parameter in _members(module, Parameter):
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield f"{prefix}.{name}" if prefix else name, parameter
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the parameters, float32 where there are none."""
+        return next((p.dtype for p in self.parameters()), "float32")
+
+    # ---- modes --------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode: backward is possible, dropout is on."""
+        for module in self.modules():
+            module.training = mode
+            module._kept = None
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode: nothing is stored and nothing is random."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget every gradient; until then backward adds to them."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or unfreeze every parameter inside."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+            parameter.zero_grad()
+        return self
+
+    def to(self, backend: str | Backend | None = None, dtype: DType = None) -> Self:
+        """Move to another backend, another floating type, or both.
+
+        Parameters keep their identity, so an optimizer goes on with them and brings its state
+        along at its next step.
+        """
+        target = self.backend if backend is None else get_backend(backend)
+        for parameter in self.parameters():
+            parameter.to(target, dtype)
+        for module in self.modules():
+            module.backend = target
+            module._kept = None
+        return self
+
+    # ---- values -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Array]:
+        """The parameters' arrays by name: the arrays themselves, not copies."""
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy values in, from arrays of any backend, each cast to its parameter's type.
+
+        Raises ValueError that lists every missing, unexpected and mis-shaped name; the model is
+        then as it was.
+        """
+        own = dict(self.named_parameters())
+        faults = [f"missing {name}" for name in own if name not in state]
+        faults += [f"unexpected {name}" for name in state if name not in own]
+        faults += [
+            f"{name} has shape {tuple(state[name].shape)} where the model has {parameter.shape}"
+            for name, parameter in own.items()
+            if name in state and tuple(state[name].shape) != parameter.shape
+        ]
+        if faults:
+            raise ValueError("state does not fit the model: " + "; ".join(faults))
+        arrays = {n: p.backend.asarray(state[n], p.dtype) for n, p in own.items()}
+        for name, parameter in own.items():
+            parameter.data[...] = arrays[name]
+
+    # ---- use ----------------------------------------------------------------------------------
+
+    def predict(self, x: Any, batch_size: int = 4096) -> Array:
+        """The outputs for x, in eval mode, `batch_size` rows at a time.
+
+        x may be an array of any origin and any numeric type; it is cast to the model's. Returns an
+        array of the model's backend. The mode is as before afterwards.
+        """
+        x = self.backend.asarray(x, self.dtype)
+        was_training = [module for module in self.modules() if module.training]
+        for module in was_training:
+            module.training = False
+        try:
+            if len(x) <= batch_size:
+                return self(x)
+            parts = [self(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
+            return self.backend.xp.concatenate(parts)
+        finally:
+            for module in was_training:
+                module.training = True
+
+    def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
+        """A table of the layers, their output shapes for one sample, and their parameters."""
+        return summarize(self, input_shape)
+
+
+def _members(module: Module, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    """The attributes of a kind, and the elements of the lists and tuples among them."""
+    for name, value in vars(module).items():
+        if name in ("_arguments", "_kept"):
+            continue
+        if isinstance(value, kind):
+            yield name, value
+        elif isinstance(value, (list, tuple)):
+            for index, element in enumerate(value):
+                if isinstance(element, kind):
+                    yield f"{name}.{index}", element
+
+
+def _kind(x: Any) -> str:
+    if hasattr(x, "dtype"):
+        return f"an array of {type(x).__module__.partition('.')[0]} ({type(x).__name__})"
+    return f"a {type(x).__name__}"

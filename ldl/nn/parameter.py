@@ -1,0 +1,97 @@
+"""Parameter: an array that is learned, with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ldl.backend import Array, Backend, DType, get_backend
+
+
+class Parameter:
+    """An array `data` and the gradient `grad` of the loss with respect to it, of the same shape.
+
+    Layers add to the gradient with `accumulate`, as many times as they like between two calls of
+    `zero_grad`. Zeroing writes nothing: the first `accumulate` after it overwrites. With
+    `requires_grad` False the parameter is frozen: it takes no gradient and no optimizer moves it.
+
+    `data` and the gradient's memory may be views of the buffers of an optimizer, which replaces
+    them when it packs its parameters; write into `data[...]` rather than bind `data` anew.
+    """
+
+    __slots__ = ("backend", "data", "grad_buffer", "has_grad", "requires_grad")
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        self.backend: Backend = get_backend()
+        self.data: Array = self.backend.asarray(data)
+        self.requires_grad = requires_grad
+        self.grad_buffer: Array = None
+        self.has_grad = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `data`."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the elements of `data`."""
+        return self.data.dtype
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(self.data.size)
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient, or None when nothing has been added since `zero_grad`."""
+        return self.grad_buffer if self.has_grad else None
+
+    def accumulate(self, grad: Array) -> None:
+        """Add `grad`, of the parameter's shape, to the gradient."""
+        if not self.requires_grad:
+            return
+        if tuple(grad.shape) != self.shape:
+            raise ValueError(
+                f"a gradient of shape {tuple(grad.shape)} for a parameter of shape {self.shape}"
+            )
+        out = self._buffer()
+        if self.has_grad:
+            out += grad
+        else:
+            out[...] = grad
+            self.has_grad = True
+
+    def accumulate_matmul(self, a: Array, b: Array) -> None:
+        """Add the matrix product a b to the gradient, without a temporary where it is the first."""
+        if self.requires_grad:
+            self.backend.matmul(a, b, out=self._buffer(), accumulate=self.has_grad)
+            self.has_grad = True
+
+    def accumulate_rows(self, a: Array) -> None:
+        """Add the sum of the rows of a (N, D) to the gradient (D,)."""
+        if self.requires_grad:
+            self.backend.sum_rows(a, out=self._buffer(), accumulate=self.has_grad)
+            self.has_grad = True
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.has_grad = False
+
+    def to(self, backend: Backend, dtype: DType = None) -> None:
+        """Move data and gradient to another backend or another floating type, in place."""
+        dtype = self.dtype if dtype is None else dtype
+        for name in ("data", "grad_buffer"):
+            array = getattr(self, name)
+            if array is not None:
+                host = array if backend is self.backend else self.backend.to_numpy(array)
+                setattr(self, name, backend.asarray(host, dtype))
+        self.backend = backend
+
+    def _buffer(self) -> Array:
+        if self.grad_buffer is None:
+            self.grad_buffer = self.backend.xp.empty_like(self.data)
+        return self.grad_buffer
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}, {self.backend.name})"

@@ -1,0 +1,32 @@
+"""Optimizers, schedules of the learning rate, and gradient clipping."""
+
+from ldl.optim.adam import Adam, AdamW
+from ldl.optim.clipping import clip_grad_norm_, clip_grad_value_
+from ldl.optim.optimizer import Optimizer
+from ldl.optim.schedules import (
+    Constant,
+    CosineLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    Schedule,
+    StepLR,
+    WarmupLR,
+)
+from ldl.optim.sgd import SGD, RMSprop
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "CosineLR",
+    "OneCycleLR",
+    "Optimizer",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "Schedule",
+    "StepLR",
+    "WarmupLR",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+]

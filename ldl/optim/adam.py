@@ -1,0 +1,96 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ldl.backend import Array
+from ldl.optim.optimizer import Optimizer, Parameters, number
+from ldl.optim.schedules import Schedule
+
+
+class Adam(Optimizer):
+    """m ← β₁m + (1-β₁)g; v ← β₂v + (1-β₂)g²; p ← p - lr m̂ / (√v̂ + ε).
+
+    m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ), t counting the parameter's own steps from 1. Weight decay
+    λ adds λp to g. (Kingma, Ba, ICLR 2015.)
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    decoupled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults, schedule, clip_norm, clip_value)
+
+    def check(self, options: dict[str, Any]) -> dict[str, Any]:
+        """lr ≥ 0, two betas in [0, 1), eps > 0, weight_decay ≥ 0."""
+        betas = options["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas must be two numbers, such as (0.9, 0.999), got {betas!r}")
+        return {
+            "lr": number("lr", options["lr"]),
+            "betas": [number("a beta", beta, high=1.0) for beta in betas],
+            "eps": number("eps", options["eps"], open_low=True),
+            "weight_decay": number("weight_decay", options["weight_decay"]),
+        }
+
+    def update(
+        self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
+    ) -> None:
+        """One stretch of the buffers."""
+        beta1, beta2 = options["betas"]
+        self.backend.adam_step(
+            p,
+            g,
+            slots["exp_avg"],
+            slots["exp_avg_sq"],
+            lr=options["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=options["eps"],
+            weight_decay=options["weight_decay"],
+            decoupled=self.decoupled,
+            step=step,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p ← (1 - lr λ)p first (Loshchilov, Hutter, ICLR 2019)."""
+
+    decoupled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            schedule=schedule,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+        )

@@ -1,0 +1,50 @@
+"""Gradient clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ldl.backend import Array, Backend
+from ldl.nn.parameter import Parameter
+
+
+def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> Array:
+    """Scale all gradients by min(1, max_norm / (‖g‖ + 1e-6)), ‖g‖ their joint Euclidean norm.
+
+    In place and without waiting for the device. Returns ‖g‖ as it was, a scalar of the device.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be positive, got {max_norm!r}")
+    found = [p for p in parameters if p.has_grad]
+    if not found:
+        return 0.0
+    return clip_arrays(found[0].backend, [p.grad_buffer for p in found], max_norm, None)
+
+
+def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None:
+    """Cut every element of every gradient to [-clip_value, clip_value], in place."""
+    if not clip_value > 0:
+        raise ValueError(f"clip_value must be positive, got {clip_value!r}")
+    found = [p for p in parameters if p.has_grad]
+    if found:
+        clip_arrays(found[0].backend, [p.grad_buffer for p in found], None, clip_value)
+
+
+def clip_arrays(
+    backend: Backend, grads: Sequence[Array], max_norm: float | None, max_value: float | None
+) -> Array:
+    """Clip arrays of one backend in place, by value and then by joint norm; returns the norm."""
+    xp = backend.xp
+    if max_value is not None:
+        for g in grads:
+            xp.clip(g, -max_value, max_value, out=g)
+    if max_norm is None:
+        return None
+    total = backend.sum_squares(grads[0])
+    for g in grads[1:]:
+        total = total + backend.sum_squares(g)
+    norm = xp.sqrt(total)
+    scale = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    for g in grads:
+        g *= scale
+    return norm

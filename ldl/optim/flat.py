@@ -1,0 +1,95 @@
+"""FlatStore: the memory of an optimizer's parameters, one buffer for each kind of number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ldl.backend import Array, Backend
+from ldl.nn.parameter import Parameter
+
+_ALIGN = 16  # elements: 64 bytes of float32, a cache line
+
+
+class FlatStore:
+    """Parameters of one type packed into contiguous buffers of values, gradients and slots.
+
+    Each parameter's `data` and gradient become views, so that an update, a norm or a copy is one
+    call over one buffer. A parameter that has since been moved or bound anew is seen by `refresh`,
+    which packs again and brings the slots along.
+    """
+
+    def __init__(self, parameters: list[Parameter], slots: Iterable[str]) -> None:
+        self.parameters = parameters
+        self.steps = [0] * len(parameters)
+        self._spans: list[slice] = []
+        end = 0
+        for parameter in parameters:
+            self._spans.append(slice(end, end + parameter.size))
+            end += -(-parameter.size // _ALIGN) * _ALIGN
+        self._size = end
+        self._pack()
+        self.slots: dict[str, Array] = {name: self._zeros() for name in slots}
+
+    def refresh(self) -> None:
+        """Pack again where a parameter is no longer the view that was made of it."""
+        for parameter, (data, grad) in zip(self.parameters, self._views, strict=True):
+            if parameter.data is not data or parameter.grad_buffer is not grad:
+                break
+        else:
+            return
+        before = self.backend
+        self._pack()
+        for name, slot in self.slots.items():
+            host = slot if self.backend is before else before.to_numpy(slot)
+            self.slots[name] = self.backend.asarray(host, self.values.dtype)
+
+    def runs(self) -> Iterator[tuple[slice, int]]:
+        """The longest stretches that have a gradient and one number of past steps, with it."""
+        start = 0
+        count = len(self.parameters)
+        while start < count:
+            if not self.parameters[start].has_grad:
+                start += 1
+                continue
+            stop = start + 1
+            while (
+                stop < count
+                and self.parameters[stop].has_grad
+                and self.steps[stop] == self.steps[start]
+            ):
+                stop += 1
+            yield slice(self._spans[start].start, self._spans[stop - 1].stop), self.steps[start]
+            start = stop
+
+    def advance(self) -> None:
+        """Count a step for every parameter that has a gradient."""
+        for i, parameter in enumerate(self.parameters):
+            self.steps[i] += parameter.has_grad
+
+    def slot_view(self, name: str, index: int) -> Array:
+        """One parameter's part of a slot, in its shape."""
+        return self.slots[name][self._spans[index]].reshape(self.parameters[index].shape)
+
+    def _zeros(self) -> Array:
+        return self.backend.xp.zeros(self._size, dtype=self.values.dtype)
+
+    def _pack(self) -> None:
+        first = self.parameters[0]
+        self.backend: Backend = first.backend
+        self.values: Array = self.backend.xp.zeros(self._size, dtype=first.dtype)
+        self.grads = self._zeros()
+        self._views: list[tuple[Any, Any]] = []
+        for parameter, span in zip(self.parameters, self._spans, strict=True):
+            if parameter.backend is not self.backend or parameter.dtype != first.dtype:
+                raise ValueError(
+                    f"an optimizer's parameters must be of one backend and type: {first!r} and "
+                    f"{parameter!r}; move the whole model with model.to(...)"
+                )
+            data = self.values[span].reshape(parameter.shape)
+            grad = self.grads[span].reshape(parameter.shape)
+            data[...] = parameter.data
+            if parameter.has_grad:
+                grad[...] = parameter.grad_buffer
+            parameter.data, parameter.grad_buffer = data, grad
+            self._views.append((data, grad))

@@ -1,0 +1,214 @@
+"""Optimizer: the base of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any, ClassVar
+
+from ldl.backend import Array, Backend
+from ldl.nn.module import Module
+from ldl.nn.parameter import Parameter
+from ldl.optim.clipping import clip_arrays
+from ldl.optim.flat import FlatStore
+from ldl.optim.schedules import Constant, Schedule
+
+Parameters = Module | Iterable[Parameter] | Iterable[dict[str, Any]]
+
+
+class Optimizer:
+    """Moves parameters against their gradients.
+
+        optimizer = ldl.optim.Adam(model.parameters(), lr=1e-3)
+        optimizer = ldl.optim.SGD([{"params": model[0].parameters(), "lr": 0.1},
+                                   {"params": model[2].parameters()}], lr=0.01)
+
+    `params` is a model, an iterable of parameters, or a list of groups: dicts with "params" and any
+    options that differ from the defaults. The options of a group stand in `param_groups` and may be
+    changed between steps. The learning rate of step t is a group's `lr` times `schedule(t)`.
+
+    `clip_norm` scales all gradients down together where their Euclidean norm is larger;
+    `clip_value` cuts every element to [-clip_value, clip_value] first. A parameter without a
+    gradient (frozen, or not reached) is left alone, and so is its state.
+
+    A subclass names its `slots`, checks its options in `check`, and updates one stretch of the
+    buffers in `update`.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        params: Parameters,
+        defaults: dict[str, Any],
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        self.schedule = Constant() if schedule is None else schedule
+        self.clip_norm = _optional_positive("clip_norm", clip_norm)
+        self.clip_value = _optional_positive("clip_value", clip_value)
+        self.step_count = 0
+        self.param_groups: list[dict[str, Any]] = []
+        self._stores: list[list[FlatStore]] = []
+        taken: set[int] = set()
+        for given in _groups(params):
+            parameters = list(given.pop("params"))
+            unknown = given.keys() - defaults.keys()
+            if unknown:
+                raise TypeError(
+                    f"unknown options in a parameter group: {', '.join(sorted(unknown))}; "
+                    f"{type(self).__name__} has {', '.join(defaults)}"
+                )
+            if not parameters:
+                raise ValueError("a parameter group is empty: give model.parameters()")
+            for parameter in parameters:
+                if not isinstance(parameter, Parameter):
+                    raise TypeError(f"an optimizer takes parameters, got {parameter!r}")
+                if id(parameter) in taken:
+                    raise ValueError(f"{parameter!r} stands in the optimizer twice")
+                taken.add(id(parameter))
+            options = self.check({**defaults, **given})
+            self.param_groups.append({"params": parameters, **options})
+            kinds = dict.fromkeys(str(p.dtype) for p in parameters)
+            self._stores.append(
+                [
+                    FlatStore([p for p in parameters if str(p.dtype) == kind], self._slots(options))
+                    for kind in kinds
+                ]
+            )
+
+    def check(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options as Python numbers; ValueError for one that makes no sense."""
+        raise NotImplementedError
+
+    def update(
+        self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
+    ) -> None:
+        """Move the values p in place; `step` counts from 1. `options["lr"]` is the rate now."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Forget every gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.zero_grad()
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        for stores in self._stores:
+            for store in stores:
+                store.refresh()
+        self._clip()
+        factor = self.schedule(self.step_count)
+        for group, stores in zip(self.param_groups, self._stores, strict=True):
+            options = {**group, "lr": group["lr"] * factor}
+            for store in stores:
+                for run, steps in store.runs():
+                    slots = {name: slot[run] for name, slot in store.slots.items()}
+                    self.update(store.values[run], store.grads[run], slots, options, steps + 1)
+                store.advance()
+        self.step_count += 1
+
+    @property
+    def backend(self) -> Backend:
+        """Where the parameters were at the last step."""
+        return self._stores[0][0].backend
+
+    @property
+    def lr(self) -> float:
+        """The first group's learning rate at the next step."""
+        return float(self.param_groups[0]["lr"] * self.schedule(self.step_count))
+
+    # ---- state --------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: `slots` are arrays by "parameter number.slot"."""
+        return {
+            "slots": {
+                f"{i}.{name}": store.slot_view(name, k)
+                for i, store, k in self._numbered()
+                for name in store.slots
+            },
+            "param_steps": [store.steps[k] for _, store, k in self._numbered()],
+            "step_count": self.step_count,
+            "param_groups": [
+                {key: value for key, value in group.items() if key != "params"}
+                for group in self.param_groups
+            ],
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, for the same parameters in the same groups."""
+        for stores in self._stores:
+            for store in stores:
+                store.refresh()
+        own = self.state_dict()
+        given = state["slots"]
+        faults = [f"missing {name}" for name in own["slots"] if name not in given]
+        faults += [f"unexpected {name}" for name in given if name not in own["slots"]]
+        faults += [
+            f"{name} has shape {tuple(given[name].shape)}, not {tuple(slot.shape)}"
+            for name, slot in own["slots"].items()
+            if name in given and tuple(given[name].shape) != tuple(slot.shape)
+        ]
+        if len(state["param_groups"]) != len(self.param_groups):
+            faults.append(f"{len(state['param_groups'])} groups, not {len(self.param_groups)}")
+        if faults:
+            raise ValueError("state does not fit the optimizer: " + "; ".join(faults))
+        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
+            options = {key: value for key, value in group.items() if key != "params"}
+            group.update(self.check({**options, **saved}))
+        for i, store, k in self._numbered():
+            for name in store.slots:
+                view = store.slot_view(name, k)
+                view[...] = store.backend.asarray(given[f"{i}.{name}"], view.dtype)
+            store.steps[k] = int(state["param_steps"][i])
+        self.step_count = int(state["step_count"])
+        self.schedule.load_state_dict(state["schedule"])
+
+    # ---- private ------------------------------------------------------------------------------
+
+    def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.slots
+
+    def _numbered(self) -> list[tuple[int, FlatStore, int]]:
+        """(number, store, index in the store) of every parameter."""
+        places = [(store, k) for s in self._stores for store in s for k in range(len(store.steps))]
+        return [(i, store, k) for i, (store, k) in enumerate(places)]
+
+    def _clip(self) -> None:
+        if self.clip_norm is None and self.clip_value is None:
+            return
+        stores = [store for group in self._stores for store in group]
+        grads = [store.grads[run] for store in stores for run, _ in store.runs()]
+        if grads:
+            clip_arrays(self.backend, grads, self.clip_norm, self.clip_value)
+
+
+def number(
+    name: str, value: Any, low: float = 0.0, high: float = float("inf"), open_low: bool = False
+) -> float:
+    """The option as a Python float; ValueError unless it is finite and in [low, high)."""
+    try:
+        x = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {value!r}") from error
+    if not isfinite(x) or x < low or x >= high or (open_low and x == low):
+        bounds = f"{'>' if open_low else '>='} {low:g}" + (f" and < {high:g}" * isfinite(high))
+        raise ValueError(f"{name} must be finite and {bounds}, got {value!r}")
+    return x
+
+
+def _optional_positive(name: str, value: float | None) -> float | None:
+    return None if value is None else number(name, value, open_low=True)
+
+
+def _groups(params: Parameters) -> list[dict[str, Any]]:
+    if isinstance(params, Module):
+        return [{"params": params.parameters()}]
+    listed: list[Any] = list(params)
+    if listed and all(isinstance(item, dict) for item in listed):
+        return [dict(item) for item in listed]
+    return [{"params": listed}]

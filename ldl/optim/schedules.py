@@ -1,0 +1,207 @@
+"""Schedules: the learning rate's factor as a function of the steps taken.
+
+    optimizer = Adam(model.parameters(), lr=1e-3, schedule=CosineLR(total_steps=epochs * batches))
+
+The rate of step t (from 0) is `lr * schedule(t)`. A function of the step needs no state, so a
+resumed run goes on by itself; ReduceLROnPlateau, which looks at a metric, keeps its state in
+checkpoints.
+"""
+
+from __future__ import annotations
+
+from math import cos, inf, isnan, pi
+from typing import Any
+
+
+class Schedule:
+    """The base: a factor of the learning rate."""
+
+    def __call__(self, step: int) -> float:
+        """The factor at `step`, counted from 0."""
+        raise NotImplementedError
+
+    def report(self, value: float) -> None:
+        """Be told the monitored metric; `ldl.fit` does so after every epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+class Constant(Schedule):
+    """1."""
+
+    def __call__(self, step: int) -> float:
+        """1."""
+        return 1.0
+
+
+class StepLR(Schedule):
+    """γ^⌊t / step_size⌋."""
+
+    def __init__(self, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size = _positive("step_size", step_size)
+        self.gamma = float(gamma)
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma must lie in (0, 1], got {gamma!r}")
+
+    def __call__(self, step: int) -> float:
+        """γ^⌊t / step_size⌋."""
+        return self.gamma ** (step // self.step_size)
+
+
+class CosineLR(Schedule):
+    """f + (1 - f)(1 + cos(πt/T)) / 2 for t < T, then f (Loshchilov, Hutter, ICLR 2017).
+
+    T is `total_steps`, f is `min_factor`.
+    """
+
+    def __init__(self, total_steps: int, min_factor: float = 0.0) -> None:
+        self.total_steps = _positive("total_steps", total_steps)
+        self.min_factor = _factor("min_factor", min_factor)
+
+    def __call__(self, step: int) -> float:
+        """The factor at t."""
+        t = min(step / self.total_steps, 1.0)
+        return self.min_factor + (1 - self.min_factor) * (1 + cos(pi * t)) / 2
+
+
+class WarmupLR(Schedule):
+    """(t + 1) / W for t < W, then `after(t - W)`, by default 1. W is `warmup_steps`."""
+
+    def __init__(self, warmup_steps: int, after: Schedule | None = None) -> None:
+        self.warmup_steps = _positive("warmup_steps", warmup_steps)
+        self.after = Constant() if after is None else after
+
+    def __call__(self, step: int) -> float:
+        """The factor at t."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        return self.after(step - self.warmup_steps)
+
+    def report(self, value: float) -> None:
+        """Pass it on."""
+        self.after.report(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of `after`."""
+        return self.after.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hand it to `after`."""
+        self.after.load_state_dict(state)
+
+
+class OneCycleLR(Schedule):
+    """Up along a cosine from 1/d to 1 over the first share p of the steps, then down to 1/(d f).
+
+    The optimizer's `lr` is the peak; p is `pct_start`, d `div_factor`, f `final_div_factor`
+    (Smith, Topin, arXiv:1708.07120, with PyTorch's defaults).
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
+        self.total_steps = _positive("total_steps", total_steps)
+        if not 0 < pct_start < 1:
+            raise ValueError(f"pct_start must lie in (0, 1), got {pct_start!r}")
+        if not (div_factor >= 1 and final_div_factor >= 1):
+            raise ValueError("div_factor and final_div_factor must be 1 or more")
+        self.pct_start = float(pct_start)
+        self.start = 1 / float(div_factor)
+        self.end = self.start / float(final_div_factor)
+
+    def __call__(self, step: int) -> float:
+        """The factor at t."""
+        peak = self.pct_start * self.total_steps - 1
+        last = self.total_steps - 1
+        if step < peak:
+            return _anneal(self.start, 1.0, step / peak)
+        return _anneal(1.0, self.end, min((step - peak) / max(last - peak, 1e-9), 1.0))
+
+
+class ReduceLROnPlateau(Schedule):
+    """Times `factor` when the monitored metric has not improved for more than `patience` epochs.
+
+    An improvement is a value below (mode "min") or above ("max") the best by more than the share
+    `threshold` of it. `ldl.fit` reports the validation loss, or the training loss where there is no
+    validation; elsewhere call `report(value)` after every epoch.
+    """
+
+    def __init__(
+        self,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        min_factor: float = 0.0,
+        mode: str = "min",
+    ) -> None:
+        self.factor = float(factor)
+        if not 0 < self.factor < 1:
+            raise ValueError(f"factor must lie in (0, 1), got {factor!r}")
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+        if patience < 0:
+            raise ValueError(f"patience must not be negative, got {patience!r}")
+        self.patience = int(patience)
+        self.threshold = float(threshold)
+        self.min_factor = _factor("min_factor", min_factor)
+        self.mode = mode
+        self.current = 1.0
+        self.best: float | None = None
+        self.bad_epochs = 0
+
+    def __call__(self, step: int) -> float:
+        """The factor as it stands."""
+        return self.current
+
+    def report(self, value: float) -> None:
+        """Count an epoch, and reduce where it is time to."""
+        if self._improved(value):
+            self.best, self.bad_epochs = value, 0
+        else:
+            self.bad_epochs += 1
+        if self.bad_epochs > self.patience:
+            self.current = max(self.current * self.factor, self.min_factor)
+            self.bad_epochs = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The factor, the best value and the epochs since."""
+        return {"current": self.current, "best": self.best, "bad_epochs": self.bad_epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.current, self.best = state["current"], state["best"]
+        self.bad_epochs = state["bad_epochs"]
+
+    def _improved(self, value: float) -> bool:
+        if isnan(value):
+            return False
+        best = self.best if self.best is not None else (inf if self.mode == "min" else -inf)
+        if abs(best) == inf:
+            return value != best
+        margin = self.threshold * abs(best)
+        return value < best - margin if self.mode == "min" else value > best + margin
+
+
+def _anneal(start: float, end: float, t: float) -> float:
+    return end + (start - end) * (1 + cos(pi * t)) / 2
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return value
+
+
+def _factor(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
+    return float(value)

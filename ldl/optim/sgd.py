@@ -1,0 +1,127 @@
+"""SGD and RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ldl.backend import Array
+from ldl.optim.optimizer import Optimizer, Parameters, number
+from ldl.optim.schedules import Schedule
+
+
+class SGD(Optimizer):
+    """g ← g + λp; v ← μv + g; p ← p - lr v, or p - lr (g + μv) with Nesterov's momentum.
+
+    μ is `momentum`, λ is `weight_decay`. Without momentum p ← p - lr g. (Sutskever et al., ICML
+    2013, in the form that PyTorch has.)
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "weight_decay": weight_decay,
+        }
+        super().__init__(params, defaults, schedule, clip_norm, clip_value)
+
+    def check(self, options: dict[str, Any]) -> dict[str, Any]:
+        """lr ≥ 0, 0 ≤ momentum < 1 (and > 0 with nesterov), weight_decay ≥ 0."""
+        momentum = number("momentum", options["momentum"], high=1.0)
+        if options["nesterov"] and momentum == 0:
+            raise ValueError("nesterov needs a momentum, such as momentum=0.9")
+        return {
+            "lr": number("lr", options["lr"]),
+            "momentum": momentum,
+            "nesterov": bool(options["nesterov"]),
+            "weight_decay": number("weight_decay", options["weight_decay"]),
+        }
+
+    def update(
+        self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
+    ) -> None:
+        """One stretch of the buffers."""
+        self.backend.sgd_step(
+            p,
+            g,
+            slots.get("momentum"),
+            lr=options["lr"],
+            momentum=options["momentum"],
+            nesterov=options["nesterov"],
+            weight_decay=options["weight_decay"],
+        )
+
+    def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("momentum",) if options["momentum"] else ()
+
+
+class RMSprop(Optimizer):
+    """s ← αs + (1 - α)g²; d = g / (√s + ε); v ← μv + d; p ← p - lr v (Tieleman, Hinton, 2012).
+
+    Without momentum μ, p ← p - lr d. Weight decay λ adds λp to g.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ("square_avg",)
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+        }
+        super().__init__(params, defaults, schedule, clip_norm, clip_value)
+
+    def check(self, options: dict[str, Any]) -> dict[str, Any]:
+        """lr ≥ 0, 0 ≤ alpha, momentum < 1, eps > 0, weight_decay ≥ 0."""
+        return {
+            "lr": number("lr", options["lr"]),
+            "alpha": number("alpha", options["alpha"], high=1.0),
+            "eps": number("eps", options["eps"], open_low=True),
+            "momentum": number("momentum", options["momentum"], high=1.0),
+            "weight_decay": number("weight_decay", options["weight_decay"]),
+        }
+
+    def update(
+        self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
+    ) -> None:
+        """One stretch of the buffers."""
+        self.backend.rmsprop_step(
+            p,
+            g,
+            slots["square_avg"],
+            slots.get("momentum"),
+            lr=options["lr"],
+            alpha=options["alpha"],
+            eps=options["eps"],
+            momentum=options["momentum"],
+            weight_decay=options["weight_decay"],
+        )
+
+    def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*self.slots, "momentum") if options["momentum"] else self.slots

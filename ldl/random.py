@@ -1,0 +1,96 @@
+"""Counter-based random numbers: a function of (seed, stream, draw), the same on every backend.
+
+The generator is Philox4x64-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3,
+SC 2011), which NumPy has in C. The seed and the stream make its key, and each draw owns a counter space of
+2⁶⁴ blocks; nothing is shared, so a draw can be repeated, skipped or made elsewhere.
+
+    ldl.manual_seed(0)      # the initial weights of what is built from now on
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+WEIGHTS, SHUFFLE, NOISE, DROPOUT, SPLIT = range(5)
+"""What a stream is for. Streams of one seed are independent of each other."""
+
+
+class Key(NamedTuple):
+    """Names one draw: two equal keys give equal numbers."""
+
+    seed: int
+    stream: int
+    draw: int
+
+
+class Stream:
+    """A series of draws of one seed and one purpose; `draw` counts them and is all its state."""
+
+    __slots__ = ("draw", "seed", "stream")
+
+    def __init__(self, seed: int, purpose: int, index: int = 0, draw: int = 0) -> None:
+        self.seed = check_seed(seed)
+        self.stream = (purpose << 32) | index
+        self.draw = draw
+
+    def next(self) -> Key:
+        """The key of the next draw."""
+        key = Key(self.seed, self.stream, self.draw)
+        self.draw += 1
+        return key
+
+
+def check_seed(seed: int) -> int:
+    """The seed as a Python int; ValueError unless it is an integer in [0, 2⁶⁴)."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"seed must be an integer, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie in [0, 2**64), got {seed}")
+    return int(seed)
+
+
+def _generator(key: Key) -> np.random.Generator:
+    philox = np.random.Philox(
+        key=np.array([key.seed, key.stream], np.uint64),
+        counter=np.array([0, key.draw, 0, 0], np.uint64),
+    )
+    return np.random.Generator(philox)
+
+
+def uniform(shape: tuple[int, ...], key: Key) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Uniform float32 numbers in [0, 1) with 24 random bits each, on the host."""
+    return _generator(key).random(shape, dtype=np.float32)
+
+
+def permutation(n: int, key: Key) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A random order of 0 .. n-1, on the host."""
+    return _generator(key).permutation(n)
+
+
+_lock = Lock()
+_weights = Stream(0, WEIGHTS)
+_streams = 0
+
+
+def manual_seed(seed: int) -> None:
+    """Seed what is built from now on: initial weights, and dropout outside `ldl.fit`."""
+    global _weights, _streams
+    with _lock:
+        _weights, _streams = Stream(seed, WEIGHTS), 0
+
+
+def next_weights() -> Key:
+    """The key of the next initial weights."""
+    with _lock:
+        return _weights.next()
+
+
+def next_stream(purpose: int) -> Stream:
+    """A stream of the seed in force that nothing else draws from."""
+    global _streams
+    with _lock:
+        _streams += 1
+        return Stream(_weights.seed, purpose, _streams - 1)

@@ -1,0 +1,86 @@
+"""Checkpoints: everything from which a run continues as if it had not stopped."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ldl.io import CheckpointError, read_tensors, write_tensors
+from ldl.train.callbacks import Callback, Run
+
+Path = str | os.PathLike[str]
+
+
+def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
+    """Write weights, optimizer, streams, history and callbacks to a file, whole or not at all."""
+    optimizer = run.optimizer.state_dict()
+    tensors = {f"model.{name}": a for name, a in run.model.state_dict().items()}
+    tensors |= {f"optimizer.{name}": a for name, a in optimizer.pop("slots").items()}
+    for i, callback in enumerate(callbacks):
+        tensors |= {f"callback{i}.{name}": a for name, a in callback.arrays().items()}
+    header = {
+        "format": "ldl-checkpoint",
+        "version": 1,
+        "epoch": run.epoch,
+        "stop": run.stop,
+        "seed": run.seed,
+        "draws": [stream.draw for stream in run.streams],
+        "history": run.history.rows,
+        "optimizer": {"class": type(run.optimizer).__name__, **optimizer},
+        "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
+    }
+    backend = run.model.backend
+    write_tensors(path, {name: backend.to_numpy(a) for name, a in tensors.items()}, header)
+
+
+def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
+    """Bring a run to where the file's stood.
+
+    Raises CheckpointError, before anything is changed, where the file is damaged or is that of a
+    run with another seed, model, optimizer or other callbacks.
+    """
+    tensors, header = read_tensors(path)
+    if header.get("format") != "ldl-checkpoint":
+        raise CheckpointError(f"{os.fspath(path)} is not a checkpoint of ldl.fit")
+    own: dict[str, Any] = {
+        "seed": run.seed,
+        "optimizer": type(run.optimizer).__name__,
+        "callbacks": [type(c).__name__ for c in callbacks],
+    }
+    saved = {
+        "seed": header["seed"],
+        "optimizer": header["optimizer"]["class"],
+        "callbacks": [name for name, _ in header["callbacks"]],
+    }
+    differing = [
+        f"{k} {saved[k]!r} in the file, {own[k]!r} here" for k in own if saved[k] != own[k]
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{os.fspath(path)} is of another run ({'; '.join(differing)}): resume with the same "
+            "settings, or give another path"
+        )
+    try:
+        before = {name: a.copy() for name, a in run.model.state_dict().items()}
+        run.model.load_state_dict(_part(tensors, "model."))
+        try:
+            run.optimizer.load_state_dict(
+                {**header["optimizer"], "slots": _part(tensors, "optimizer.")}
+            )
+        except ValueError:
+            run.model.load_state_dict(before)
+            raise
+    except ValueError as error:
+        raise CheckpointError(f"{os.fspath(path)} is of another run: {error}") from error
+    for i, (callback, (_, state)) in enumerate(zip(callbacks, header["callbacks"], strict=True)):
+        arrays = _part(tensors, f"callback{i}.")
+        backend = run.model.backend
+        callback.load_state(state, {name: backend.asarray(a) for name, a in arrays.items()})
+    for stream, draw in zip(run.streams, header["draws"], strict=True):
+        stream.draw = draw
+    run.history.rows[:] = header["history"]
+    run.epoch, run.stop = header["epoch"], header["stop"]
+
+
+def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): a for k, a in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,103 @@
+"""evaluate: the loss and the metrics over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ldl.backend import Array, Backend
+from ldl.data.batching import Arrays, Data, as_data
+from ldl.nn.losses import Loss
+from ldl.nn.module import Module
+from ldl.random import NOISE, Stream
+from ldl.train.metrics import Metric, as_metrics
+
+
+def evaluate(
+    model: Module,
+    data: Any,
+    loss: Loss,
+    metrics: Iterable[str | Metric] = (),
+    *,
+    batch_size: int = 1024,
+    seed: int = 0,
+) -> dict[str, float]:
+    """The loss and the metrics over a data set, in eval mode, as {"loss": …, "mse": …}.
+
+    Noise of the data is drawn from `seed`, the same at every call. The model's mode is as before
+    afterwards.
+    """
+    placed = as_data(data).place(model.backend, model.dtype, loss.takes_labels)
+    if isinstance(placed, Arrays):
+        check_targets(model, loss, placed.x, placed.y)
+    return score(model, placed, loss, as_metrics(metrics), batch_size, seed)
+
+
+def score(
+    model: Module, data: Data, loss: Loss, metrics: list[Metric], batch_size: int, seed: int
+) -> dict[str, float]:
+    """`evaluate` of data that is placed and, where it is whole, checked; waits only at the end."""
+    backend = model.backend
+    tally = Tally(backend, loss, metrics)
+    training = [module for module in model.modules() if module.training]
+    loss.training = False
+    for module in training:
+        module.training = False
+    try:
+        for x, y in data.batches(backend, batch_size, stream=Stream(seed, NOISE, 1)):
+            output = model(x)
+            if not isinstance(data, Arrays):
+                loss.check(tuple(output.shape), y)
+            tally.add(len(x), loss.forward(output, y), output, y)
+    finally:
+        loss.training = True
+        for module in training:
+            module.training = True
+    return tally.means()
+
+
+class Tally:
+    """Batches' losses and metrics, kept on the device until someone asks."""
+
+    def __init__(self, backend: Backend, loss: Loss, metrics: list[Metric]) -> None:
+        self.backend, self.loss, self.metrics = backend, loss, metrics
+        self.sizes: list[int] = []
+        self.values: list[list[Array]] = [[] for _ in range(1 + len(metrics))]
+
+    def add(self, size: int, value: Array, output: Array, target: Array) -> None:
+        """Count a batch of `size` samples."""
+        self.sizes.append(size)
+        self.values[0].append(value)
+        for metric, values in zip(self.metrics, self.values[1:], strict=True):
+            values.append(metric.function(self.backend.xp, output, target))
+
+    def losses(self) -> list[float]:
+        """Every batch's loss; waits for the device."""
+        return self._read(self.values[0])
+
+    def means(self) -> dict[str, float]:
+        """Loss and metrics, averaged over samples; waits for the device."""
+        if not self.sizes:
+            raise ValueError("the data set gave no batches")
+        total = sum(self.sizes)
+        losses = self.losses()
+        if self.loss.reduction == "sum":
+            result = {"loss": sum(losses) / total}
+        else:
+            result = {"loss": self._mean(losses, total)}
+        for metric, values in zip(self.metrics, self.values[1:], strict=True):
+            result[metric.name] = metric.finish(self._mean(self._read(values), total))
+        return result
+
+    def _mean(self, values: list[float], total: int) -> float:
+        return sum(n * v for n, v in zip(self.sizes, values, strict=True)) / total
+
+    def _read(self, values: list[Array]) -> list[float]:
+        stacked: list[float] = self.backend.to_numpy(self.backend.xp.stack(values)).tolist()
+        return stacked
+
+
+def check_targets(model: Module, loss: Loss, x: Array, y: Array) -> None:
+    """Check targets, values included, against what the model makes of the first sample."""
+    output = model.predict(x[:1])
+    loss.check((len(x), *output.shape[1:]), y)

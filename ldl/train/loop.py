@@ -1,0 +1,188 @@
+"""fit: train a model on data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+from ldl import random
+from ldl.data.batching import Arrays, Data, as_data
+from ldl.nn.containers import check_distinct
+from ldl.nn.losses import Loss
+from ldl.nn.module import Module
+from ldl.optim.optimizer import Optimizer
+from ldl.random import DROPOUT, NOISE, SHUFFLE, Key, Stream
+from ldl.train.callbacks import Callback, Each, Run
+from ldl.train.checkpoint import load_checkpoint, save_checkpoint
+from ldl.train.evaluation import Tally, check_targets, score
+from ldl.train.history import History
+from ldl.train.metrics import Metric, as_metrics
+from ldl.train.progress import Progress
+from ldl.train.step import TrainStep
+
+
+class DivergedError(ArithmeticError):
+    """The loss or the weights are no longer finite; the model has the last epoch's weights back."""
+
+    def __init__(self, epoch: int, batch: int, what: str, history: History) -> None:
+        super().__init__(
+            f"{what} is not finite at epoch {epoch}, batch {batch}: the weights of the epoch's "
+            "start are restored; lower the learning rate, clip gradients (clip_norm=1.0) or check "
+            "the data for NaN"
+        )
+        self.epoch, self.batch, self.history = epoch, batch, history
+
+
+def fit(
+    model: Module,
+    data: Any,
+    loss: Loss,
+    optimizer: Optimizer,
+    epochs: int,
+    *,
+    batch_size: int = 32,
+    validation: Any = None,
+    metrics: Iterable[str | Metric] = (),
+    callbacks: Iterable[Callback | Callable[[Run], None]] = (),
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> History:
+    """Train a model, and leave it in eval mode.
+
+    Args:
+        model: what to train, on the backend that it stands on.
+        data: x (an autoencoder's input is its target), (x, y), an `ldl.data.Arrays` (which adds
+            noise), or an iterable of batches (x, y) that can be iterated again. Arrays are cast
+            and moved to the model's device once, and reshuffled every epoch.
+        loss: with reduction "mean", "batchmean" or "sum". Targets are checked once, before the
+            first step.
+        optimizer: over the model's parameters.
+        epochs: how many times to go through the data, those of a resumed run included.
+        batch_size: samples a step; the last batch of an epoch holds what is left.
+        validation: data whose loss and metrics are reported as `val_loss` and so on; its noise, if
+            any, is the same in every epoch.
+        metrics: names ("mse", "mae", "accuracy", "psnr") or `Metric`s.
+        callbacks: `Callback`s such as `EarlyStopping`, or functions of the `Run`, called after
+            every epoch.
+        seed: of shuffles, noise and dropout. One seed gives one result, bit for bit, on one device.
+        checkpoint: a file to be written after every epoch.
+        resume: continue from `checkpoint` where it exists: the result is then the same, bit for
+            bit, as that of a run that was never stopped.
+        progress: show a bar; by default where standard error is a terminal.
+
+    Returns:
+        The History: a row of figures for every epoch. `loss` is the mean over the epoch's samples,
+        each taken before its batch's update; `seconds` is the epoch's wall time.
+
+    Raises:
+        DivergedError: the loss or the weights are no longer finite.
+        ValueError, TypeError: data, targets or settings that do not fit each other.
+    """
+    _check(model, loss, epochs, batch_size, resume, checkpoint)
+    backend = model.backend
+    loss.to(backend)
+    train_data = as_data(data).place(backend, model.dtype, loss.takes_labels)
+    held_out = None
+    if validation is not None:
+        held_out = as_data(validation).place(backend, model.dtype, loss.takes_labels)
+    for part in (train_data, held_out):
+        if isinstance(part, Arrays):
+            check_targets(model, loss, part.x, part.y)
+
+    noise = Stream(seed, NOISE)
+    streams = [noise, *_reseed(model, seed)]
+    run = Run(model, loss, optimizer, History(), epochs, seed, streams)
+    hooks = [c if isinstance(c, Callback) else Each(c) for c in callbacks]
+    if resume and checkpoint is not None and os.path.exists(checkpoint):
+        load_checkpoint(checkpoint, run, hooks)
+    figures = as_metrics(metrics)
+    step = TrainStep(model, loss, optimizer)
+    samples = len(train_data) if isinstance(train_data, Arrays) else None
+    bar = Progress(progress, epochs, samples, run.epoch)
+    shuffle = Stream(seed, SHUFFLE).stream
+    try:
+        while run.epoch < epochs and not run.stop:
+            run.epoch += 1
+            began = perf_counter()
+            lr = optimizer.lr
+            order = None
+            if samples is not None:
+                order = random.permutation(samples, Key(seed, shuffle, run.epoch))
+            row = _train_epoch(run, step, train_data, batch_size, order, noise, figures, bar)
+            if held_out is not None:
+                scores = score(model, held_out, loss, figures, max(batch_size, 1024), seed)
+                row |= {f"val_{name}": value for name, value in scores.items()}
+            row = {"epoch": run.epoch, **row, "lr": lr, "seconds": perf_counter() - began}
+            run.history.rows.append(row)
+            optimizer.schedule.report(row.get("val_loss", row["loss"]))
+            for hook in hooks:
+                hook.on_epoch_end(run)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, run, hooks)
+            bar.epoch(row)
+        for hook in hooks:
+            hook.on_fit_end(run)
+    finally:
+        bar.close()
+        model.eval()
+    return run.history
+
+
+def _train_epoch(
+    run: Run,
+    step: TrainStep,
+    data: Data,
+    batch_size: int,
+    order: Any,
+    noise: Stream,
+    metrics: list[Metric],
+    bar: Progress,
+) -> dict[str, float]:
+    backend = run.model.backend
+    kept = {name: array.copy() for name, array in run.model.state_dict().items()}
+    tally = Tally(backend, run.loss, metrics)
+    run.model.train()
+    unchecked = not isinstance(data, Arrays) and run.epoch == 1
+    for x, y in data.batches(backend, batch_size, order, noise):
+        if unchecked:
+            check_targets(run.model, run.loss, x, y)
+        value = step(x, y)
+        tally.add(len(x), value, step.output, y)
+        bar.batch(run.epoch, len(x), value)
+    row = tally.means()
+    weights = sum(float(backend.sum_squares(p.data)) for p in run.model.parameters())
+    if not (isfinite(row["loss"]) and isfinite(weights)):
+        bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
+        run.model.load_state_dict(kept)
+        what = "the loss" if bad else "a weight"
+        raise DivergedError(run.epoch, (bad or [len(tally.sizes)])[0], what, run.history)
+    return row
+
+
+def _check(
+    model: Module, loss: Loss, epochs: int, batch_size: int, resume: bool, file: Any
+) -> None:
+    check_distinct(model)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if loss.reduction == "none":
+        raise ValueError("fit needs a loss that is one number: use another reduction than 'none'")
+    if resume and file is None:
+        raise ValueError("resume=True needs checkpoint=PATH, the file to resume from")
+
+
+def _reseed(model: Module, seed: int) -> list[Stream]:
+    """Give every stream in the model the run's seed, from the first draw on."""
+    streams: list[Stream] = []
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Stream):
+                streams.append(Stream(seed, DROPOUT, len(streams)))
+                setattr(module, name, streams[-1])
+    return streams
