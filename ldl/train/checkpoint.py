@@ -13,6 +13,7 @@ Path = str | os.PathLike[str]
 
 def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     """Write weights, optimizer, streams, history and callbacks to a file, whole or not at all."""
+    callbacks = _with_state(callbacks)
     optimizer = run.optimizer.state_dict()
     tensors = {f"model.{name}": a for name, a in run.model.state_dict().items()}
     tensors |= {f"optimizer.{name}": a for name, a in optimizer.pop("slots").items()}
@@ -39,6 +40,7 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     Raises CheckpointError, before anything is changed, where the file is damaged or is that of a
     run with another seed, model, optimizer or other callbacks.
     """
+    callbacks = _with_state(callbacks)
     tensors, header = read_tensors(path)
     if header.get("format") != "ldl-checkpoint":
         raise CheckpointError(f"{os.fspath(path)} is not a checkpoint of ldl.fit")
@@ -80,6 +82,11 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         stream.draw = draw
     run.history.rows[:] = header["history"]
     run.epoch, run.stop = header["epoch"], header["stop"]
+
+
+def _with_state(callbacks: list[Callback]) -> list[Callback]:
+    """Those that a resumed run cannot do without."""
+    return [callback for callback in callbacks if callback.state_dict() or callback.arrays()]
 
 
 def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
