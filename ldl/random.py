@@ -1,8 +1,8 @@
 """Counter-based random numbers: a function of (seed, stream, draw), the same on every backend.
 
 The generator is Philox4x64-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3,
-SC 2011), which NumPy has in C. The seed and the stream make its key, and each draw owns a counter space of
-2⁶⁴ blocks; nothing is shared, so a draw can be repeated, skipped or made elsewhere.
+SC 2011), which NumPy has in C. The seed and the stream make its key, and each draw owns a counter
+space of 2⁶⁴ blocks; nothing is shared, so a draw can be repeated, skipped or made elsewhere.
 
     ldl.manual_seed(0)      # the initial weights of what is built from now on
 """

@@ -255,6 +255,22 @@ def test_a_finished_run_resumes_to_its_own_end(tmp_path):
     assert again.rows == history.rows
 
 
+def test_figures_that_are_not_finite_survive_a_checkpoint(tmp_path):
+    path = tmp_path / "run.safetensors"
+
+    def score(run):
+        run.history.rows[-1] |= {"score": float("inf"), "other": float("nan")}
+
+    for epochs, resume in ((1, False), (2, True)):
+        model = classifier()
+        stopping = ldl.EarlyStopping("score", mode="max")
+        callbacks = [score, stopping]
+        history = fit(model, epochs, callbacks=callbacks, checkpoint=path, resume=resume)
+    assert history["score"] == [float("inf")] * 2
+    assert all(np.isnan(history["other"]))
+    assert stopping.best == -float("inf")
+
+
 def test_a_checkpoint_of_another_run_is_refused_and_changes_nothing(tmp_path):
     path = tmp_path / "run.safetensors"
     model = classifier()

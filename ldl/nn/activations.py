@@ -6,6 +6,7 @@ Each takes and returns any shape, keeps the floating type, and raises TypeError 
 from __future__ import annotations
 
 from math import pi
+from operator import index
 
 from ldl.backend import Array
 from ldl.nn.module import Module
@@ -188,7 +189,7 @@ class Softmax(Activation):
     """
 
     def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+        self.axis = index(axis)
 
     def function(self, x: Array) -> Array:
         """Softmax x, as exp(x - max) over its sum."""
@@ -204,7 +205,7 @@ class LogSoftmax(Activation):
     """y = x - log Σ_k exp(x_k) along `axis`; ∂L/∂x = g - softmax(x) Σ_k g_k."""
 
     def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+        self.axis = index(axis)
 
     def function(self, x: Array) -> Array:
         """Log softmax x."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Self
+from warnings import warn
 
 from ldl.backend import Array, Backend, DType, get_backend
 from ldl.nn._summary import summarize
@@ -31,6 +32,9 @@ class Differentiable:
         self._arguments = args, kwargs
         self._kept = None
         return self
+
+    def __init__(self) -> None:
+        """Take no arguments, so that one too many is an error where a subclass takes none."""
 
     def keep(self, *values: Any) -> None:
         """Store what `backward` will need; in eval mode store nothing."""
@@ -171,23 +175,35 @@ class Module(Differentiable):
         """The parameters' arrays by name: the arrays themselves, not copies."""
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, allow_nonfinite: bool = False) -> None:
         """Copy values in, from arrays of any backend, each cast to its parameter's type.
 
-        Raises ValueError that lists every missing, unexpected and mis-shaped name; the model is
-        then as it was.
+        Raises ValueError that lists every missing, unexpected and mis-shaped name and, unless
+        `allow_nonfinite`, every array with a NaN or an infinity; the model is then as it was. Warns
+        where a wider type is narrowed.
         """
         own = dict(self.named_parameters())
         faults = [f"missing {name}" for name in own if name not in state]
         faults += [f"unexpected {name}" for name in state if name not in own]
-        faults += [
-            f"{name} has shape {tuple(state[name].shape)} where the model has {parameter.shape}"
-            for name, parameter in own.items()
-            if name in state and tuple(state[name].shape) != parameter.shape
-        ]
+        arrays: dict[str, Array] = {}
+        narrowed: list[str] = []
+        for name, parameter in own.items():
+            if name not in state:
+                continue
+            given = parameter.backend.asarray(state[name])
+            arrays[name] = parameter.backend.asarray(given, parameter.dtype)
+            if tuple(given.shape) != parameter.shape:
+                faults.append(
+                    f"{name} has shape {tuple(given.shape)} where the model has {parameter.shape}"
+                )
+            elif not (allow_nonfinite or parameter.backend.xp.isfinite(arrays[name]).all()):
+                faults.append(f"{name} has NaN or infinity (allow_nonfinite=True takes them)")
+            elif given.dtype.kind == "f" and given.dtype.itemsize > parameter.dtype.itemsize:
+                narrowed.append(f"{name} from {given.dtype} to {parameter.dtype}")
         if faults:
             raise ValueError("state does not fit the model: " + "; ".join(faults))
-        arrays = {n: p.backend.asarray(state[n], p.dtype) for n, p in own.items()}
+        if narrowed:
+            warn(f"load_state_dict narrows {', '.join(narrowed)}", stacklevel=2)
         for name, parameter in own.items():
             parameter.data[...] = arrays[name]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import isfinite
 from typing import Any
 
 from ldl.io import CheckpointError, read_tensors, write_tensors
@@ -31,7 +32,8 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
     }
     backend = run.model.backend
-    write_tensors(path, {name: backend.to_numpy(a) for name, a in tensors.items()}, header)
+    arrays = {name: backend.to_numpy(a) for name, a in tensors.items()}
+    write_tensors(path, arrays, _finite(header))
 
 
 def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
@@ -42,6 +44,7 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     """
     callbacks = _with_state(callbacks)
     tensors, header = read_tensors(path)
+    header = _as_it_was(header)
     if header.get("format") != "ldl-checkpoint":
         raise CheckpointError(f"{os.fspath(path)} is not a checkpoint of ldl.fit")
     own: dict[str, Any] = {
@@ -87,6 +90,24 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
 def _with_state(callbacks: list[Callback]) -> list[Callback]:
     """Those that a resumed run cannot do without."""
     return [callback for callback in callbacks if callback.state_dict() or callback.arrays()]
+
+
+def _finite(value: Any) -> Any:
+    """The same with {"float": "nan"} and its like for numbers that JSON has no way to say."""
+    if isinstance(value, float) and not isfinite(value):
+        return {"float": repr(value)}
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _as_it_was(value: Any) -> Any:
+    """What `_finite` was given."""
+    if isinstance(value, dict):
+        if value.keys() == {"float"}:
+            return float(value["float"])
+        return {key: _as_it_was(item) for key, item in value.items()}
+    return [_as_it_was(item) for item in value] if isinstance(value, list) else value
 
 
 def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:

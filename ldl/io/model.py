@@ -1,0 +1,98 @@
+"""Model files: the weights and the architecture of a model, on any backend.
+
+    ldl.save(model, "model.ldl")
+    model = ldl.load("model.ldl")
+
+A layer of your own is saved by the arguments that it was built with; decorate its class with
+`ldl.register`, and let it allocate with `ldl.nn.init`, which is bounded while a file is read. What
+was changed after the construction and is not a parameter is not saved, nor are `requires_grad` and
+an optimizer's state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ldl.backend import Backend, get_backend, use_backend
+from ldl.io import architecture
+from ldl.io.files import CheckpointError, Path, Tensor, one_line, read_tensors, write_tensors
+from ldl.nn import init
+from ldl.nn.module import Module
+
+FORMAT, VERSION = "ldl-model", 1
+
+
+def save(model: Module, path: Path) -> None:
+    """Save a model, whichever its backend, its type and its mode.
+
+    The file is replaced whole or not at all, and the same model gives the same bytes. Raises
+    TypeError, before anything is written, for a class that is not registered (`ldl.register`), for
+    an argument that JSON cannot hold and for modules hidden in a dict, whose weights are not found;
+    ValueError for a model nested too deep; OSError where the file cannot be written, the old one
+    then being whole.
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"ldl.save takes a model (ldl.nn.Module), got a {type(model).__name__}")
+    header = {"format": FORMAT, "version": VERSION, "model": architecture.describe(model)}
+    state = model.state_dict()
+    write_tensors(path, {name: model.backend.to_numpy(a) for name, a in state.items()}, header)
+
+
+def load(
+    path: Path, backend: str | Backend | None = None, *, allow_nonfinite: bool = False
+) -> Module:
+    """The saved model, in eval mode, on `backend` or the default one, with the types it had.
+
+    Only classes of `ldl.nn` and those registered are built, and nothing in the file is executed.
+    Raises CheckpointError for a file that is damaged, hostile or no model, that needs a class
+    which is not registered, or that holds NaN or infinity (unless `allow_nonfinite`); OSError
+    where it cannot be opened; BackendUnavailableError for a backend that cannot run here.
+    """
+    target = get_backend(backend)
+    tensors, header = read_tensors(path)
+    description = _description(path, header)
+    try:
+        model = _build(description, tensors, allow_nonfinite)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} holds a model that cannot be built: {one_line(error)}"
+        ) from error
+    return model.to(target).eval()
+
+
+def _description(path: Path, header: dict[str, Any]) -> Any:
+    """The architecture in a header, not checked yet."""
+    kind, version = header.get("format"), header.get("version")
+    if kind != FORMAT:
+        raise CheckpointError(
+            f"{path} is no model file (its format is {str(kind)[:80]!r}): "
+            "give one that ldl.save wrote"
+        )
+    if isinstance(version, int) and version > VERSION:
+        raise CheckpointError(
+            f"{path} is of version {str(version)[:80]}, and this ldl reads up to {VERSION}: "
+            "update ldl"
+        )
+    if version != VERSION or header.keys() != {"format", "version", "model"}:
+        raise CheckpointError(f"{path} is no model file of version {VERSION}: save the model again")
+    return header["model"]
+
+
+def _build(description: Any, tensors: dict[str, Tensor], allow_nonfinite: bool) -> Module:
+    """The model on the host, its values and types those of the tensors.
+
+    It may build twice the weights that it keeps: a TiedLinear whose source is not in the model, as
+    in a decoder saved alone, has the source built for it, bias and all.
+    """
+    architecture.check(description)
+    size = sum(tensor.size for tensor in tensors.values())
+    with use_backend("numpy") as host, init.budget(2 * size):
+        model = architecture.build(description)
+    for name, parameter in model.named_parameters():
+        if name in tensors:
+            dtype = tensors[name].dtype
+            if dtype.kind != parameter.dtype.kind:
+                raise ValueError(f"{name} is {dtype} where the model has {parameter.dtype}")
+            parameter.to(host, dtype)
+    model.load_state_dict(tensors, allow_nonfinite=allow_nonfinite)
+    return model
