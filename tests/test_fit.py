@@ -203,7 +203,7 @@ def prepared():
 
 
 def without_time(history):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+    return [[(k, v) for k, v in row.items() if k != "seconds"] for row in history.rows]
 
 
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_not_stopped(tmp_path):  # case 24

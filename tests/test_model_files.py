@@ -408,7 +408,6 @@ def test_narrowing_is_warned_of_and_nan_refused_by_load_state_dict():  # case 19
     assert (model.weight.data == np.float32(1 / 3)).all()
 
 
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_weights_that_are_not_finite_are_refused_unless_allowed(tmp_path, value, dtype):

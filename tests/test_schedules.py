@@ -21,6 +21,10 @@ def test_values_at_the_corners():
     cycle = OneCycleLR(100, pct_start=0.25, div_factor=10, final_div_factor=100)
     assert [cycle(t) for t in (0, 24, 99, 500)] == pytest.approx([0.1, 1, 0.001, 0.001])
     assert max(map(cycle, range(100))) == 1
+    table = optim.TrapezoidLR(100, warmup=0.04, cooldown=0.2)
+    assert [table(t) for t in (0, 3, 50, 80, 90, 100, 500)] == pytest.approx(
+        [0.25, 1, 1, 1, 0.5, 0, 0]
+    )
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
@@ -104,6 +108,8 @@ def test_an_optimizer_multiplies_every_groups_rate_by_the_schedule():
         lambda: ReduceLROnPlateau(mode="best"),
         lambda: ReduceLROnPlateau(patience=-1),
         lambda: WarmupLR(-1),
+        lambda: optim.TrapezoidLR(0),
+        lambda: optim.TrapezoidLR(10, cooldown=1.5),
     ],
 )
 def test_nonsense_is_refused(build):

@@ -21,8 +21,13 @@ class NumpyBackend(Backend):
 
     @property
     def device(self) -> str:
-        """The processor, as the platform names it."""
-        return platform.processor() or platform.machine()
+        """The processor, as its maker or else the platform names it."""
+        try:
+            with open("/proc/cpuinfo") as file:
+                names = [line for line in file if line.startswith("model name")]
+            return names[0].partition(":")[2].strip()
+        except (OSError, IndexError):
+            return platform.processor() or platform.machine()
 
     def asarray(self, data: Any, dtype: DType = None) -> np.ndarray[Any, Any]:
         """A C-contiguous array; device arrays that have `get` (CuPy's) are fetched."""

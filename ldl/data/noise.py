@@ -6,6 +6,8 @@ a `ldl.random.Stream` whose next draw it takes. One seed gives the same noise on
 
 from __future__ import annotations
 
+from math import isfinite
+
 from ldl.backend import Array, Backend
 from ldl.random import Stream
 
@@ -18,7 +20,7 @@ class Noise:
 
     def __init__(self, strength: float) -> None:
         self.strength = float(strength)
-        if not self.low < self.strength <= self.high:
+        if not (self.low < self.strength <= self.high and isfinite(self.strength)):
             raise ValueError(
                 f"the strength of {self.form} noise must lie in ({self.low:g}, {self.high:g}], "
                 f"got {strength!r}"

@@ -9,7 +9,7 @@ from math import pi
 from operator import index
 
 from ldl.backend import Array
-from ldl.nn.module import Module
+from ldl.nn.module import Module, check_floating
 
 
 class Activation(Module):
@@ -17,8 +17,7 @@ class Activation(Module):
 
     def forward(self, x: Array) -> Array:
         """f(x)."""
-        if x.dtype.kind != "f":
-            raise TypeError(f"{self!r} takes floating numbers, got {x.dtype}: use x.astype(...)")
+        check_floating(self, x)
         y = self.function(x)
         self.keep(x, y)
         return y

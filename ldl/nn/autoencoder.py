@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from ldl.backend import Array
 from ldl.nn import activations
-from ldl.nn.containers import Sequential, check_distinct
+from ldl.nn.containers import Sequential, check_parts
 from ldl.nn.linear import Linear, TiedLinear
 from ldl.nn.module import Module
 
@@ -26,7 +26,7 @@ class AutoEncoder(Module):
     def __init__(self, encoder: Module, decoder: Module) -> None:
         self.encoder = encoder
         self.decoder = decoder
-        check_distinct(self)
+        check_parts(self, encoder, decoder)
 
     @classmethod
     def symmetric(
@@ -43,7 +43,7 @@ class AutoEncoder(Module):
         `ldl.nn`. With `tied` the decoder uses the encoder's weights, transposed. Weights start as
         He's before ReLU and its kin, else as Xavier's.
         """
-        if not hidden:
+        if len(hidden) == 0:
             raise ValueError("hidden needs one width at least, such as [64]")
         widths = [in_features, *hidden]
         kin = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU")
@@ -88,7 +88,7 @@ class AutoEncoder(Module):
 
 
 def _activation(name: str) -> Module:
-    found = getattr(activations, name, None)
-    if not (isinstance(found, type) and issubclass(found, activations.Activation)):
+    found, base = getattr(activations, name, None), activations.Activation
+    if not (isinstance(found, type) and issubclass(found, base)) or found is base:
         raise ValueError(f"no activation is named {name!r}; see ldl.nn, such as 'ReLU' or 'Tanh'")
     return found()

@@ -19,11 +19,8 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers: Module) -> None:
-        for layer in layers:
-            if not isinstance(layer, Module):
-                raise TypeError(f"Sequential takes modules, got {layer!r}")
         self.layers = layers
-        check_distinct(self)
+        check_parts(self, *layers)
 
     def forward(self, x: Array) -> Array:
         """f_n(… f_1(x))."""
@@ -62,7 +59,7 @@ class Residual(Module):
 
     def __init__(self, body: Module) -> None:
         self.body = body
-        check_distinct(self)
+        check_parts(self, body)
 
     def forward(self, x: Array) -> Array:
         """x + f(x)."""
@@ -92,7 +89,7 @@ class Parallel(Module):
             raise ValueError("Parallel needs one branch at least")
         self.branches = branches
         self.merge = merge
-        check_distinct(self)
+        check_parts(self, *branches)
 
     def forward(self, x: Array) -> Array:
         """The branches' outputs, merged."""
@@ -126,6 +123,14 @@ class Flatten(Module):
     def backward(self, grad: Array) -> Array:
         """Grad in the shape of x."""
         return grad.reshape(self.take())
+
+
+def check_parts(whole: Module, *parts: object) -> None:
+    """TypeError for a part that is no module, ValueError for one that stands there twice."""
+    for part in parts:
+        if not isinstance(part, Module):
+            raise TypeError(f"{type(whole).__name__} takes modules, got {part!r}")
+    check_distinct(whole)
 
 
 def check_distinct(model: Module) -> None:

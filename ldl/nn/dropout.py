@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ldl import random
 from ldl.backend import Array
-from ldl.nn.module import Module
+from ldl.nn.module import Module, check_floating
 
 
 class Dropout(Module):
@@ -22,6 +22,7 @@ class Dropout(Module):
 
     def forward(self, x: Array) -> Array:
         """m ⊙ x / (1 - p), or x in eval mode."""
+        check_floating(self, x)
         if not self.training:
             return x
         u = self.backend.uniform(tuple(x.shape), "float32", self.stream.next())

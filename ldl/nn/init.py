@@ -66,14 +66,14 @@ def uniform(shape: tuple[int, ...], bound: float) -> Any:
     if _budget.get() is not None:
         return zeros(shape)
     u = get_backend("numpy").uniform(shape, "float32", random.next_weights())
-    return (2 * u - 1) * bound
+    return (2 * u - 1) * float(bound)
 
 
 def normal(shape: tuple[int, ...], std: float) -> Any:
     """Normal of mean 0 and standard deviation `std`."""
     if _budget.get() is not None:
         return zeros(shape)
-    return std * get_backend("numpy").normal(shape, "float32", random.next_weights())
+    return float(std) * get_backend("numpy").normal(shape, "float32", random.next_weights())
 
 
 def he_normal(shape: tuple[int, ...]) -> Any:

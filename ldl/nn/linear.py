@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from ldl.backend import Array
@@ -29,11 +30,11 @@ class Linear(Module):
         bias: bool = True,
         weight_init: str = "xavier_uniform",
     ) -> None:
-        check_width(in_features=in_features, out_features=out_features)
-        self.in_features = in_features
-        self.out_features = out_features
-        self.weight = Parameter(init.get(weight_init)((in_features, out_features)))
-        self.bias = Parameter(init.zeros((out_features,))) if bias else None
+        self.in_features = width("in_features", in_features)
+        self.out_features = width("out_features", out_features)
+        shape = self.in_features, self.out_features
+        self.weight = Parameter(init.get(weight_init)(shape))
+        self.bias = Parameter(init.zeros(shape[1:])) if bias else None
 
     def forward(self, x: Array) -> Array:
         """X W + b."""
@@ -84,11 +85,11 @@ class TiedLinear(Module):
         return self.backend.matmul(grad, self.weight.data)
 
 
-def check_width(**widths: Any) -> None:
-    """ValueError unless every width is a positive integer."""
-    for name, width in widths.items():
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise ValueError(f"{name} must be a positive integer, got {width!r}")
+def width(name: str, value: Any) -> int:
+    """The value as a Python int; ValueError unless it is a positive integer."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return index(value)
 
 
 def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from ldl.backend import Array, Backend
+from ldl.backend import Array, Backend, get_backend
 from ldl.nn.module import Differentiable
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
@@ -27,7 +27,9 @@ class Loss(Differentiable):
 
     def __call__(self, input: Array, target: Array) -> Array:
         """The loss, a scalar of the device; for reduction "none" an array."""
+        self._check_device(input, target)
         self.check(tuple(input.shape), target)
+        self.check_input(input)
         return self.forward(input, target)
 
     def forward(self, input: Array, target: Array) -> Array:
@@ -42,10 +44,19 @@ class Loss(Differentiable):
         """Raise ValueError or TypeError for a target that does not fit outputs of that shape."""
         raise NotImplementedError
 
-    def to(self, backend: Backend) -> None:
+    def check_input(self, input: Array) -> None:
+        """Raise ValueError for an input that the loss has no value for."""
+
+    def to(self, backend: str | Backend) -> Self:
         """Compute on another backend from now on."""
-        self.backend = backend
+        self.backend = get_backend(backend)
         self._kept = None
+        return self
+
+    def _check_device(self, input: Array, target: Array) -> None:
+        for array in (input, target):
+            if not isinstance(array, self.backend.array_type):
+                raise self._foreign(array)
 
     def _set_reduction(self, reduction: str) -> None:
         if reduction not in REDUCTIONS:
@@ -53,6 +64,8 @@ class Loss(Differentiable):
         self.reduction = reduction
 
     def _check_dtype(self, input: Array, target: Array) -> None:
+        if input.dtype.kind != "f":
+            raise TypeError(f"{self!r} takes floating numbers, got {input.dtype}: use astype(...)")
         if target.dtype != input.dtype:
             raise TypeError(
                 f"{self!r}: the target is {target.dtype} and the input {input.dtype}: "
@@ -89,6 +102,7 @@ class ElementwiseLoss(Loss):
 
     def forward(self, input: Array, target: Array) -> Array:
         """The reduced l(x, t)."""
+        self._check_device(input, target)
         self._check_shape(tuple(input.shape), target)
         self._check_dtype(input, target)
         self.keep(input, target)
@@ -99,7 +113,9 @@ class ElementwiseLoss(Loss):
         x, t = self.take()
         gradient = self.derivative(x, t)
         gradient *= self._scale(x.shape)
-        return gradient if grad is None else gradient * grad
+        if grad is not None:
+            gradient *= grad
+        return gradient
 
     def check(self, input_shape: tuple[int, ...], target: Array) -> None:
         """ValueError unless the shapes are equal."""
@@ -193,6 +209,14 @@ class BCELoss(_BinaryLoss):
         floor = max(1e-12, self._tiny(x))
         return (x - t) / self.backend.xp.maximum(x * (1 - x), floor)
 
+    def check_input(self, input: Array) -> None:
+        """ValueError unless the input lies in [0, 1]."""
+        if not (input.min() >= 0 and input.max() <= 1):
+            raise ValueError(
+                f"{self!r} takes probabilities in [0, 1]: end the model with a Sigmoid, or use "
+                "BCEWithLogitsLoss"
+            )
+
     def _log(self, p: Array) -> Array:
         xp = self.backend.xp
         return xp.log(xp.maximum(p, self._tiny(p)))
@@ -246,9 +270,9 @@ class CrossEntropyLoss(Loss):
 
     def forward(self, input: Array, target: Array) -> Array:
         """The reduced l_n."""
+        self._check_device(input, target)
         self._check_shape(tuple(input.shape), target)
-        if target.ndim == 2:
-            self._check_dtype(input, target)
+        self._check_dtype(input, input if target.ndim == 1 else target)
         xp = self.backend.xp
         logp = self.backend.log_softmax(input)
         q, counts = self._weighted(target, input)
@@ -265,15 +289,16 @@ class CrossEntropyLoss(Loss):
         xp = self.backend.xp
         gradient = xp.exp(logp) * q.sum(axis=1, keepdims=True) - q
         gradient *= scale
-        if grad is None:
-            return gradient
-        return gradient * (grad[:, None] if self.reduction == "none" else grad)
+        if grad is not None:
+            gradient *= grad[:, None] if self.reduction == "none" else grad
+        return gradient
 
     def check(self, input_shape: tuple[int, ...], target: Array) -> None:
         """Check shapes, and labels against the number of classes."""
         self._check_shape(input_shape, target)
         if target.ndim == 1:
             classes = input_shape[1]
+            target = target.astype("int64", copy=False)
             bad = (target != self.ignore_index) & ((target < 0) | (target >= classes))
             if bad.any():
                 wrong = int(target[bad.argmax()])
@@ -291,6 +316,7 @@ class CrossEntropyLoss(Loss):
         """w ⊙ q (N, C), and for labels w_{y_n} (N,)."""
         xp, classes = self.backend.xp, x.shape[1]
         if target.ndim == 1:
+            target = target.astype("int64", copy=False)
             q = (target[:, None] == xp.arange(classes)).astype(x.dtype)
             q *= (target != self.ignore_index)[:, None]
         else:
@@ -324,5 +350,5 @@ class CrossEntropyLoss(Loss):
 
 
 def _check_batch(loss: Loss, shape: tuple[int, ...]) -> None:
-    if 0 in shape:
+    if not shape or 0 in shape:
         raise ValueError(f"{loss!r}: an empty batch, of shape {shape}, has no loss")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Self
 from warnings import warn
 
@@ -15,19 +17,32 @@ class DeviceError(TypeError):
     """An array of the wrong device or kind reached a layer; the message names the fix."""
 
 
+_evaluating: ContextVar[bool] = ContextVar("ldl_evaluating", default=False)
+
+
+@contextmanager
+def evaluation() -> Iterator[None]:
+    """Inside the block, in this thread, everything behaves as in eval mode."""
+    token = _evaluating.set(True)
+    try:
+        yield
+    finally:
+        _evaluating.reset(token)
+
+
 class Differentiable:
     """What modules and losses share: a backend, a mode, and one slot between the two passes."""
 
-    training: bool
     backend: Backend
 
+    _training: bool
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _kept: tuple[Any, ...] | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the backend, and the arguments from which a saved model is built again."""
         self = super().__new__(cls)
-        self.training = True
+        self._training = True
         self.backend = get_backend()
         self._arguments = args, kwargs
         self._kept = None
@@ -35,6 +50,15 @@ class Differentiable:
 
     def __init__(self) -> None:
         """Take no arguments, so that one too many is an error where a subclass takes none."""
+
+    @property
+    def training(self) -> bool:
+        """Whether backward may follow: set by `train` and `eval`, False inside `evaluation()`."""
+        return self._training and not _evaluating.get()
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = mode
 
     def keep(self, *values: Any) -> None:
         """Store what `backward` will need; in eval mode store nothing."""
@@ -51,9 +75,15 @@ class Differentiable:
             )
         return kept[0] if len(kept) == 1 else kept
 
+    def _foreign(self, x: Any) -> DeviceError:
+        return DeviceError(
+            f"{self!r} is on {self.backend.name} but got {_kind(x)}: bring it over with "
+            "model.backend.asarray(...), or move the model with model.to(...)"
+        )
+
     def __repr__(self) -> str:
         args, kwargs = self._arguments
-        parts = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
+        parts = [_short(a) for a in args] + [f"{k}={_short(v)}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
@@ -91,10 +121,7 @@ class Module(Differentiable):
         except (TypeError, AttributeError) as error:
             if isinstance(x, self.backend.array_type):
                 raise
-            raise DeviceError(
-                f"{self!r} is on {self.backend.name} but got {_kind(x)}: bring the input over with "
-                "model.backend.asarray(x), or move the model with model.to(...)"
-            ) from error
+            raise self._foreign(x) from error
 
     # ---- what it is made of -------------------------------------------------------------------
 
@@ -162,6 +189,8 @@ class Module(Differentiable):
         along at its next step.
         """
         target = self.backend if backend is None else get_backend(backend)
+        if dtype is not None and target.xp.dtype(dtype).kind != "f":
+            raise TypeError(f"a model holds floating numbers, not {dtype}")
         for parameter in self.parameters():
             parameter.to(target, dtype)
         for module in self.modules():
@@ -213,24 +242,24 @@ class Module(Differentiable):
         """The outputs for x, in eval mode, `batch_size` rows at a time.
 
         x may be an array of any origin and any numeric type; it is cast to the model's. Returns an
-        array of the model's backend. The mode is as before afterwards.
+        array of the model's backend. The mode stays as it is, and threads may predict at once.
         """
         x = self.backend.asarray(x, self.dtype)
-        was_training = [module for module in self.modules() if module.training]
-        for module in was_training:
-            module.training = False
-        try:
+        with evaluation():
             if len(x) <= batch_size:
                 return self(x)
             parts = [self(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
             return self.backend.xp.concatenate(parts)
-        finally:
-            for module in was_training:
-                module.training = True
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their output shapes for one sample, and their parameters."""
         return summarize(self, input_shape)
+
+
+def check_floating(layer: Module, x: Array) -> None:
+    """TypeError for an array of integers."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"{layer!r} takes floating numbers, got {x.dtype}: use x.astype(...)")
 
 
 def _members(module: Module, kind: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -244,6 +273,11 @@ def _members(module: Module, kind: type[Any]) -> Iterator[tuple[str, Any]]:
             for index, element in enumerate(value):
                 if isinstance(element, kind):
                     yield f"{name}.{index}", element
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return f"<{type(value).__name__} of {len(value)}>" if "\n" in text else text
 
 
 def _kind(x: Any) -> str:

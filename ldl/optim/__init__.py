@@ -10,6 +10,7 @@ from ldl.optim.schedules import (
     ReduceLROnPlateau,
     Schedule,
     StepLR,
+    TrapezoidLR,
     WarmupLR,
 )
 from ldl.optim.sgd import SGD, RMSprop
@@ -26,6 +27,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Schedule",
     "StepLR",
+    "TrapezoidLR",
     "WarmupLR",
     "clip_grad_norm_",
     "clip_grad_value_",

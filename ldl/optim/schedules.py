@@ -127,6 +127,25 @@ class OneCycleLR(Schedule):
         return _anneal(1.0, self.end, min((step - peak) / max(last - peak, 1e-9), 1.0))
 
 
+class TrapezoidLR(Schedule):
+    """Up a line over the first `warmup` of the steps, level, and down a cosine over the last part.
+
+    That part is `cooldown`; both are shares of `total_steps`. The rate stays high for most of the
+    run and the end is as smooth as a cosine's (Hägele et al., NeurIPS 2024).
+    """
+
+    def __init__(self, total_steps: int, warmup: float = 0.02, cooldown: float = 0.2) -> None:
+        self.total_steps = _positive("total_steps", total_steps)
+        self.warmup = _factor("warmup", warmup) * total_steps
+        self.cooldown = _factor("cooldown", cooldown) * total_steps
+
+    def __call__(self, step: int) -> float:
+        """The factor at t."""
+        rise = min((step + 1) / max(self.warmup, 1.0), 1.0)
+        left = min(max(self.total_steps - step, 0) / max(self.cooldown, 1.0), 1.0)
+        return rise * _anneal(0.0, 1.0, left)
+
+
 class ReduceLROnPlateau(Schedule):
     """Times `factor` when the monitored metric has not improved for more than `patience` epochs.
 

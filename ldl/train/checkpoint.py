@@ -27,7 +27,7 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         "stop": run.stop,
         "seed": run.seed,
         "draws": [stream.draw for stream in run.streams],
-        "history": run.history.rows,
+        "history": [list(row.items()) for row in run.history.rows],
         "optimizer": {"class": type(run.optimizer).__name__, **optimizer},
         "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
     }
@@ -83,7 +83,7 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         callback.load_state(state, {name: backend.asarray(a) for name, a in arrays.items()})
     for stream, draw in zip(run.streams, header["draws"], strict=True):
         stream.draw = draw
-    run.history.rows[:] = header["history"]
+    run.history.rows[:] = [dict(row) for row in header["history"]]
     run.epoch, run.stop = header["epoch"], header["stop"]
 
 

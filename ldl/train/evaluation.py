@@ -8,7 +8,7 @@ from typing import Any
 from ldl.backend import Array, Backend
 from ldl.data.batching import Arrays, Data, as_data
 from ldl.nn.losses import Loss
-from ldl.nn.module import Module
+from ldl.nn.module import Module, evaluation
 from ldl.random import NOISE, Stream
 from ldl.train.metrics import Metric, as_metrics
 
@@ -39,20 +39,12 @@ def score(
     """`evaluate` of data that is placed and, where it is whole, checked; waits only at the end."""
     backend = model.backend
     tally = Tally(backend, loss, metrics)
-    training = [module for module in model.modules() if module.training]
-    loss.training = False
-    for module in training:
-        module.training = False
-    try:
+    with evaluation():
         for x, y in data.batches(backend, batch_size, stream=Stream(seed, NOISE, 1)):
             output = model(x)
             if not isinstance(data, Arrays):
                 loss.check(tuple(output.shape), y)
             tally.add(len(x), loss.forward(output, y), output, y)
-    finally:
-        loss.training = True
-        for module in training:
-            module.training = True
     return tally.means()
 
 
@@ -101,3 +93,4 @@ def check_targets(model: Module, loss: Loss, x: Array, y: Array) -> None:
     """Check targets, values included, against what the model makes of the first sample."""
     output = model.predict(x[:1])
     loss.check((len(x), *output.shape[1:]), y)
+    loss.check_input(output)

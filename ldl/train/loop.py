@@ -155,8 +155,8 @@ def _train_epoch(
         tally.add(len(x), value, step.output, y)
         bar.batch(run.epoch, len(x), value)
     row = tally.means()
-    weights = sum(float(backend.sum_squares(p.data)) for p in run.model.parameters())
-    if not (isfinite(row["loss"]) and isfinite(weights)):
+    weights = sum(backend.sum_squares(p.data) for p in run.model.parameters())
+    if not (isfinite(row["loss"]) and isfinite(float(weights))):
         bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
         run.model.load_state_dict(kept)
         what = "the loss" if bad else "a weight"

@@ -1,0 +1,48 @@
+# Everything happens in .venv, which these targets make. Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+OUT := runs/denoise
+
+# For matrices this small a second BLAS thread gains little, and costs much where others compute too.
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   train the denoising autoencoder (about a minute) and show what it did"
+	@echo "make test   run the tests, on a CPU alone"
+	@echo "make lint   ruff, ruff format and mypy --strict"
+	@echo "make clean  remove $(VENV) and caches"
+
+demo: $(VENV)/.demo
+	@$(BIN)/ldl denoise --out $(OUT)
+	@echo
+	@echo "Now look at $(OUT)/denoised.png and $(OUT)/loss.png."
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# A stamp says that .venv has an extra as this pyproject.toml wants it.
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
+	@echo "installing ldl[$*] into $(VENV)"
+	@$(PIP) -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ldl needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
