@@ -16,7 +16,7 @@ callable without arguments that returns a `Backend`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import RLock
@@ -33,6 +33,21 @@ DType = Any
 
 class BackendUnavailableError(RuntimeError):
     """The backend is known but cannot run here; the message says what to install."""
+
+
+class Recording:
+    """A function of arrays that a backend may have made faster; this one is the function itself."""
+
+    def __init__(self, function: Callable[..., tuple[Array, ...]]) -> None:
+        self.function = function
+
+    def valid(self) -> bool:
+        """Whether the arrays behind it are still the ones that were recorded."""
+        return True
+
+    def __call__(self, *inputs: Array) -> tuple[Array, ...]:
+        """What the function gives for these inputs, arrays of the shapes that were recorded."""
+        return self.function(*inputs)
 
 
 class Backend:
@@ -73,6 +88,16 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked."""
 
+    def record(
+        self, function: Callable[..., tuple[Array, ...]], inputs: tuple[Array, ...], parts: Any
+    ) -> Recording:
+        """Make a function ready to be called often with arrays like `inputs`.
+
+        `parts` are the modules and losses whose parameters and state the function works on. The
+        recording does what the function does; arrays that it gives are valid until its next call.
+        """
+        return Recording(function)
+
     # ---- kernels: matrix products -------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array, out: Array = None, accumulate: bool = False) -> Array:
@@ -99,10 +124,9 @@ class Backend:
     # ---- kernels: elementwise and row-wise functions ------------------------------------------
 
     def sigmoid(self, x: Array) -> Array:
-        """σ(x) = 1 / (1 + exp(-x)), from exp(-|x|) alone so that nothing overflows."""
-        xp = self.xp
-        e = xp.exp(-xp.abs(x))
-        return xp.where(x >= 0, xp.ones_like(e), e) / (1 + e)
+        """σ(x) = 1 / (1 + exp(-x)), the exponent cut off where exp would overflow."""
+        largest = {2: 11.0, 4: 88.0}.get(x.dtype.itemsize, 709.0)
+        return 1 / (1 + self.xp.exp(self.xp.minimum(-x, largest)))
 
     def log_softmax(self, x: Array, axis: int = -1) -> Array:
         """log softmax(x) = x - max - log Σ exp(x - max)."""

@@ -31,10 +31,14 @@ class Stream:
 
     __slots__ = ("draw", "seed", "stream")
 
-    def __init__(self, seed: int, purpose: int, index: int = 0, draw: int = 0) -> None:
+    def __init__(self, seed: int, purpose: int, index: int = 0) -> None:
+        self.restart(seed, purpose, index)
+
+    def restart(self, seed: int, purpose: int, index: int = 0) -> None:
+        """Become the stream of that seed and purpose, before its first draw."""
         self.seed = check_seed(seed)
         self.stream = (purpose << 32) | index
-        self.draw = draw
+        self.draw = 0
 
     def next(self) -> Key:
         """The key of the next draw."""

@@ -38,6 +38,9 @@ def differ(a, b):
     return any((a[name] != b[name]).any() for name in a)
 
 
+layer_by_layer = pytest.mark.filterwarnings("ignore:the step runs layer by layer")
+
+
 class Spy(nn.Module):
     """Remembers the batches that passed."""
 
@@ -125,6 +128,7 @@ def test_fit_leaves_the_model_in_eval_mode_and_predictions_do_not_vary():  # cas
 # ---- order and seeds -----------------------------------------------------------------------------
 
 
+@layer_by_layer
 def test_batches_are_reshuffled_every_epoch_and_every_sample_comes_once():
     spy = Spy()
     model = nn.Sequential(spy, nn.Linear(6, 3))
@@ -137,6 +141,7 @@ def test_batches_are_reshuffled_every_epoch_and_every_sample_comes_once():
     assert (epochs[1] != epochs[2]).any()
 
 
+@layer_by_layer
 def test_noise_is_drawn_afresh_for_every_epoch_and_leaves_the_target_alone():
     spy = Spy()
     model = nn.Sequential(spy, nn.Linear(6, 6), nn.Sigmoid())

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
+from warnings import warn
 
 import numpy as np
 
-from ldl.backend import Backend, DType
+from ldl.backend import Backend, DType, Recording
 
 __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(Backend):
-    """NumPy arrays; every kernel is the generic body."""
+    """NumPy arrays; training steps are traced, planned and, where Numba is installed, fused.
+
+    `LDL_NUMBA=0` in the environment leaves Numba alone.
+    """
 
     name = "numpy"
     xp = np
@@ -38,3 +45,33 @@ class NumpyBackend(Backend):
     def to_numpy(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The array itself."""
         return array
+
+    def record(
+        self,
+        function: Callable[..., tuple[Any, ...]],
+        inputs: tuple[Any, ...],
+        parts: Any,
+    ) -> Recording:
+        """A plan of what the function does to arrays; the function itself where that cannot be.
+
+        A subclass, whose kernels may be others, gets the function itself.
+        """
+        if type(self) is not NumpyBackend:
+            return super().record(function, inputs, parts)
+        from ldl_numpy.record import PlannedStep, reason
+
+        fuse = None
+        if has_numba():
+            from ldl_numpy.fuse import fuse
+        try:
+            return PlannedStep(function, inputs, parts, fuse)
+        except Exception as error:
+            why = reason(error)
+        if why:
+            warn(f"the step runs layer by layer, which is slower: {why}", stacklevel=4)
+        return Recording(function)
+
+
+def has_numba() -> bool:
+    """Whether loops may be compiled."""
+    return os.environ.get("LDL_NUMBA") != "0" and find_spec("numba") is not None

@@ -46,9 +46,9 @@ class Linear(Module):
     def backward(self, grad: Array) -> Array:
         """dW = Xᵀ G, db = Σ_rows G; returns dX = G Wᵀ."""
         x = self.take()
-        self.weight.accumulate_matmul(x.T, grad)
         if self.bias is not None:
             self.bias.accumulate_rows(grad)
+        self.weight.accumulate_matmul(x.T, grad)
         return self.backend.matmul(grad, self.weight.data.T)
 
 
@@ -79,9 +79,9 @@ class TiedLinear(Module):
     def backward(self, grad: Array) -> Array:
         """dW gains Gᵀ X, db = Σ_rows G; returns dX = G W."""
         x = self.take()
-        self.weight.accumulate_matmul(grad.T, x)
         if self.bias is not None:
             self.bias.accumulate_rows(grad)
+        self.weight.accumulate_matmul(grad.T, x)
         return self.backend.matmul(grad, self.weight.data)
 
 

@@ -262,11 +262,19 @@ class CrossEntropyLoss(Loss):
         self.weight = None if weight is None else [float(w) for w in weight]
         self.label_smoothing = float(label_smoothing)
         self.ignore_index = int(ignore_index)
-        self._on_device: tuple[Backend, Array] | None = None
+        self._weights: Array = None
+        self.to(self.backend)
         if self.weight is not None and not all(0 <= w < float("inf") for w in self.weight):
             raise ValueError("weights must be finite and not negative")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
+
+    def to(self, backend: str | Backend) -> Self:
+        """Compute on another backend from now on."""
+        super().to(backend)
+        if self.weight is not None:
+            self._weights = self.backend.asarray(self.weight)
+        return self
 
     def forward(self, input: Array, target: Array) -> Array:
         """The reduced l_n."""
@@ -306,12 +314,6 @@ class CrossEntropyLoss(Loss):
                     f"label {wrong} is not one of the {classes} classes 0 .. {classes - 1}"
                 )
 
-    def _weights(self, dtype: Any) -> Array:
-        held = self._on_device
-        if held is None or held[0] is not self.backend or held[1].dtype != dtype:
-            held = self._on_device = self.backend, self.backend.asarray(self.weight, dtype)
-        return held[1]
-
     def _weighted(self, target: Array, x: Array) -> tuple[Array, Array]:
         """w ⊙ q (N, C), and for labels w_{y_n} (N,)."""
         xp, classes = self.backend.xp, x.shape[1]
@@ -321,7 +323,7 @@ class CrossEntropyLoss(Loss):
             q *= (target != self.ignore_index)[:, None]
         else:
             q = target
-        w = None if self.weight is None else self._weights(x.dtype)
+        w = None if self.weight is None else self._weights.astype(x.dtype)
         counts = q.sum(axis=1) if w is None else q @ w
         if self.label_smoothing:
             kept = q.sum(axis=1, keepdims=True) if target.ndim == 1 else 1.0

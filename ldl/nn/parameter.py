@@ -55,7 +55,7 @@ class Parameter:
             raise ValueError(
                 f"a gradient of shape {tuple(grad.shape)} for a parameter of shape {self.shape}"
             )
-        out = self._buffer()
+        out = self.grad_memory()
         if self.has_grad:
             out += grad
         else:
@@ -65,13 +65,13 @@ class Parameter:
     def accumulate_matmul(self, a: Array, b: Array) -> None:
         """Add the matrix product a b to the gradient, without a temporary where it is the first."""
         if self.requires_grad:
-            self.backend.matmul(a, b, out=self._buffer(), accumulate=self.has_grad)
+            self.backend.matmul(a, b, out=self.grad_memory(), accumulate=self.has_grad)
             self.has_grad = True
 
     def accumulate_rows(self, a: Array) -> None:
         """Add the sum of the rows of a (N, D) to the gradient (D,)."""
         if self.requires_grad:
-            self.backend.sum_rows(a, out=self._buffer(), accumulate=self.has_grad)
+            self.backend.sum_rows(a, out=self.grad_memory(), accumulate=self.has_grad)
             self.has_grad = True
 
     def zero_grad(self) -> None:
@@ -88,7 +88,8 @@ class Parameter:
                 setattr(self, name, backend.asarray(host, dtype))
         self.backend = backend
 
-    def _buffer(self) -> Array:
+    def grad_memory(self) -> Array:
+        """The memory of the gradient, whatever it holds."""
         if self.grad_buffer is None:
             self.grad_buffer = self.backend.xp.empty_like(self.data)
         return self.grad_buffer

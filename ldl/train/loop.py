@@ -101,7 +101,7 @@ def fit(
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         load_checkpoint(checkpoint, run, hooks)
     figures = as_metrics(metrics)
-    step = TrainStep(model, loss, optimizer)
+    step = TrainStep(model, loss, optimizer, keep_output=bool(figures))
     samples = len(train_data) if isinstance(train_data, Arrays) else None
     bar = Progress(progress, epochs, samples, run.epoch)
     shuffle = Stream(seed, SHUFFLE).stream
@@ -181,8 +181,8 @@ def _reseed(model: Module, seed: int) -> list[Stream]:
     """Give every stream in the model the run's seed, from the first draw on."""
     streams: list[Stream] = []
     for module in model.modules():
-        for name, value in list(vars(module).items()):
+        for value in vars(module).values():
             if isinstance(value, Stream):
-                streams.append(Stream(seed, DROPOUT, len(streams)))
-                setattr(module, name, streams[-1])
+                value.restart(seed, DROPOUT, len(streams))
+                streams.append(value)
     return streams

@@ -1,0 +1,123 @@
+"""Functions of one float32 that LLVM can vectorise, for the loops that `fuse` writes.
+
+Polynomials and range reductions are those of S. L. Moshier's Cephes library; each function is within
+2 units in the last place of the exact one, and gives NaN for NaN. The C library's, which LLVM calls
+one element at a time, serve float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+f4 = np.float32
+i4 = np.int32
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_of_bits(typing: Any, n: Any) -> Any:
+    """The float32 that has the bits of an int32."""
+    return types.float32(types.int32), lambda c, b, s, args: b.bitcast(args[0], ir.FloatType())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_of_float(typing: Any, x: Any) -> Any:
+    """The int32 that has the bits of a float32."""
+    return types.int32(types.float32), lambda c, b, s, args: b.bitcast(args[0], ir.IntType(32))
+
+
+@njit(inline="always")
+def exp_f4(x):  # type: ignore[no-untyped-def]
+    """exp x = 2ⁿ exp r, with |r| ≤ ln 2 / 2."""
+    n = np.floor(x * f4(1.44269504088896341) + f4(0.5))
+    n = n if n < f4(129.0) else f4(129.0)
+    n = n if n > f4(-151.0) else f4(-151.0)
+    r = x - n * f4(0.693359375)
+    r = r - n * f4(-2.12194440e-4)
+    p = f4(1.9875691500e-4)
+    p = p * r + f4(1.3981999507e-3)
+    p = p * r + f4(8.3334519073e-3)
+    p = p * r + f4(4.1665795894e-2)
+    p = p * r + f4(1.6666665459e-1)
+    p = p * r + f4(5.0000001201e-1)
+    y = p * (r * r) + r + f4(1.0)
+    k = i4(n)
+    h = k >> i4(1)
+    y = y * float_of_bits((h + i4(127)) << i4(23)) * float_of_bits((k - h + i4(127)) << i4(23))
+    y = y if x < f4(89.0) else f4(np.inf)
+    y = y if x > f4(-104.0) else f4(0.0)
+    return y if x == x else x
+
+
+@njit(inline="always")
+def log_f4(x):  # type: ignore[no-untyped-def]
+    """log x = e ln 2 + log m, with √½ ≤ m < √2."""
+    tiny = x < f4(1.1754944e-38)
+    bits = bits_of_float(x * f4(8388608.0) if tiny else x)
+    e = f4((bits >> i4(23)) - i4(126)) - (f4(23.0) if tiny else f4(0.0))
+    m = float_of_bits((bits & i4(0x007FFFFF)) | i4(0x3F000000))
+    low = m < f4(0.707106781186547524)
+    e = e - f4(1.0) if low else e
+    m = m + m - f4(1.0) if low else m - f4(1.0)
+    z = m * m
+    p = f4(7.0376836292e-2)
+    p = p * m + f4(-1.1514610310e-1)
+    p = p * m + f4(1.1676998740e-1)
+    p = p * m + f4(-1.2420140846e-1)
+    p = p * m + f4(1.4249322787e-1)
+    p = p * m + f4(-1.6668057665e-1)
+    p = p * m + f4(2.0000714765e-1)
+    p = p * m + f4(-2.4999993993e-1)
+    p = p * m + f4(3.3333331174e-1)
+    y = p * m * z + e * f4(-2.12194440e-4) - f4(0.5) * z
+    r = m + y + e * f4(0.693359375)
+    r = r if x < f4(np.inf) else x
+    r = r if x != f4(0.0) else f4(-np.inf)
+    return r if x >= f4(0.0) else f4(np.nan)
+
+
+@njit(inline="always")
+def log1p_f4(x):  # type: ignore[no-untyped-def]
+    """Log u + (x - (u - 1)) / u for u = 1 + x, which makes up for the rounding of u."""
+    u = f4(1.0) + x
+    y = log_f4(u) + (x - (u - f4(1.0))) / u
+    return y if u < f4(np.inf) else u
+
+
+@njit(inline="always")
+def expm1_f4(x):  # type: ignore[no-untyped-def]
+    """(u - 1) x / log u for u = exp x (Kahan), which makes up for the rounding of u."""
+    u = exp_f4(x)
+    y = (u - f4(1.0)) * x / log_f4(u)
+    y = y if u != f4(1.0) else x
+    y = y if u > f4(1e-8) else f4(-1.0)
+    y = y if u < f4(3e38) else u
+    return y if x == x else x
+
+
+@njit(inline="always")
+def tanh_f4(x):  # type: ignore[no-untyped-def]
+    """x + x³ P(x²) near 0, else 1 - 2 / (exp 2|x| + 1) with the sign of x."""
+    s = x * x
+    p = f4(-5.70498872745e-3)
+    p = p * s + f4(2.06390887954e-2)
+    p = p * s + f4(-5.37397155531e-2)
+    p = p * s + f4(1.33314422036e-1)
+    p = p * s + f4(-3.33332819422e-1)
+    near = p * s * x + x
+    a = abs(x)
+    far = f4(1.0) - f4(2.0) / (exp_f4(a + a) + f4(1.0))
+    far = far if x > f4(0.0) else -far
+    return near if a < f4(0.625) else far
+
+
+exp_f8 = math.exp
+log_f8 = math.log
+log1p_f8 = math.log1p
+expm1_f8 = math.expm1
+tanh_f8 = math.tanh

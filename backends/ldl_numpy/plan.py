@@ -1,0 +1,125 @@
+"""Plans: what a trace noted, made ready to be played again and again without allocating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ldl_numpy.trace import Host, Op, Ref, Trace, Value
+
+
+class Plan:
+    """Operations with their arrays, which stay the same from one run to the next.
+
+    `inputs` are the traced function's arguments and `results` what it gave. Only operations on
+    which a result or an external array depends are done; memory is used again as soon as its last
+    reader has run. A run with other input arrays, of the same shapes, reads those.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        inputs: Sequence[Value],
+        results: Sequence[Ref],
+        fuse: Callable[[list[Op], set[Value]], list[Op]] | None,
+    ) -> None:
+        kept = {ref.value for ref in results}
+        written = {out.value for op in trace.ops for out in op.outputs}
+        kept |= {value for value in written if value.external is not None}
+        ops = _needed(trace.ops, kept)
+        if fuse is not None:
+            ops = fuse(ops, kept)
+        memory = _Memory(ops, kept)
+        self.bytes = memory.bytes
+        self._inputs = list(inputs)
+        self._last: list[Any] = [value.external for value in inputs]
+        self._calls: list[tuple[Callable[..., Any], list[Any]]] = []
+        self._rebind: list[list[tuple[list[Any], int, Ref]]] = [[] for _ in inputs]
+        for op in ops:
+            args: list[Any] = []
+            for x in (*op.inputs, *op.outputs):
+                if not isinstance(x, Ref):
+                    args.append(x)
+                    continue
+                args.append(x.resolve(memory.array(x.value)))
+                for i, value in enumerate(self._inputs):
+                    if x.value is value:
+                        self._rebind[i].append((args, len(args) - 1, x))
+            self._calls.append((op.run, args))
+        self.results = [ref.resolve(memory.array(ref.value)) for ref in results]
+
+    def __call__(self, *inputs: Host) -> None:
+        """Do everything, for these inputs; the results stand in `results` until the next run."""
+        for i, array in enumerate(inputs):
+            if array is not self._last[i]:
+                self._last[i] = array
+                for args, at, ref in self._rebind[i]:
+                    args[at] = ref.resolve(array)
+        for run, args in self._calls:
+            run(*args)
+
+
+def _needed(ops: list[Op], kept: set[Value]) -> list[Op]:
+    """The operations that `kept` depend on, in order."""
+    live = set(kept)
+    found: list[Op] = []
+    for op in reversed(ops):
+        outputs = {out.value for out in op.outputs}
+        if not outputs & live:
+            continue
+        found.append(op)
+        whole = not op.partial_write and all(
+            out.resolve(out.value.array).size == out.value.array.size for out in op.outputs
+        )
+        if whole:
+            live -= outputs - kept
+        live |= {x.value for x in op.inputs if isinstance(x, Ref)}
+    return found[::-1]
+
+
+class _Memory:
+    """An array for every value, sharing memory between values that are never alive together."""
+
+    def __init__(self, ops: list[Op], kept: set[Value]) -> None:
+        self.bytes = 0
+        self._arrays: dict[Value, Host] = {}
+        self._raw: dict[Value, Host] = {}
+        last: dict[Value, int] = {}
+        for i, op in enumerate(ops):
+            for x in (*op.inputs, *op.outputs):
+                if isinstance(x, Ref):
+                    last[x.value] = i
+        free: list[Host] = []
+        for i, op in enumerate(ops):
+            used = [x.value for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
+            for value in used:
+                if value.external is None and value not in self._arrays:
+                    self._arrays[value] = self._take(free, value)
+            for value in dict.fromkeys(used):
+                if last[value] == i and value.external is None and value not in kept:
+                    free.append(self._raw[value])
+
+    def array(self, value: Value) -> Host:
+        """The memory of a value."""
+        return value.external if value.external is not None else self._arrays[value]
+
+    def _take(self, free: list[Host], value: Value) -> Host:
+        nbytes = value.array.nbytes
+        fitting = [raw for raw in free if raw.nbytes >= nbytes]
+        if fitting and nbytes:
+            raw = min(fitting, key=lambda raw: raw.nbytes)
+            free[:] = [other for other in free if other is not raw]
+        else:
+            raw = _aligned(nbytes)
+            self.bytes += nbytes
+        self._raw[value] = raw
+        return raw[:nbytes].view(value.array.dtype).reshape(value.array.shape)
+
+
+def _aligned(nbytes: int) -> Host:
+    """Bytes that begin at a multiple of 64, a cache line."""
+    raw = np.zeros(nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + nbytes]
