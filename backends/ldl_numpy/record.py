@@ -111,9 +111,7 @@ def _dry_run(
 def _facts(part: Differentiable) -> dict[str, Any]:
     """What a step must leave as it is; lists and dicts as copies."""
     facts = {name: value for name, value in vars(part).items() if name != "_kept"}
-    replaced = [
-        name for name, value in facts.items() if hasattr(type(part), name) and callable(value)
-    ]
+    replaced = [name for name in ("forward", "backward") if name in facts]
     if replaced:
         raise CannotTraceError(f"{part!r} has a {replaced[0]} of its own")
     return {n: v.copy() if isinstance(v, (list, dict, set)) else v for n, v in facts.items()}
