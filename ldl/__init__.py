@@ -10,6 +10,7 @@ from ldl.backend import (
     use_backend,
 )
 from ldl.io import CheckpointError, load, register, save
+from ldl.nn.predictor import Predictor
 from ldl.random import manual_seed
 from ldl.train import (
     Callback,
@@ -17,6 +18,7 @@ from ldl.train import (
     EarlyStopping,
     History,
     Metric,
+    Run,
     TrainStep,
     evaluate,
     fit,
@@ -33,6 +35,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "Metric",
+    "Predictor",
     "TrainStep",
     "backend_names",
     "data",

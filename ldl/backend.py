@@ -16,7 +16,7 @@ callable without arguments that returns a `Backend`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import RLock
@@ -38,8 +38,9 @@ class BackendUnavailableError(RuntimeError):
 class Recording:
     """A function of arrays that a backend may have made faster; this one is the function itself."""
 
-    def __init__(self, function: Callable[..., tuple[Array, ...]]) -> None:
+    def __init__(self, function: Callable[..., tuple[Array, ...]], parts: Sequence[Any]) -> None:
         self.function = function
+        self.parts = parts
 
     def valid(self) -> bool:
         """Whether the arrays behind it are still the ones that were recorded."""
@@ -47,7 +48,7 @@ class Recording:
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         """What the function gives for these inputs, arrays of the shapes that were recorded."""
-        return self.function(*inputs)
+        return self.function(*self.parts, *inputs)
 
 
 class Backend:
@@ -89,14 +90,18 @@ class Backend:
         """Wait until the device has done all that it was asked."""
 
     def record(
-        self, function: Callable[..., tuple[Array, ...]], inputs: tuple[Array, ...], parts: Any
+        self,
+        function: Callable[..., tuple[Array, ...]],
+        parts: Sequence[Any],
+        inputs: Sequence[Array],
     ) -> Recording:
-        """Make a function ready to be called often with arrays like `inputs`.
+        """Make `function(*parts, *inputs)` ready to be called often, with arrays like `inputs`.
 
-        `parts` are the modules and losses whose parameters and state the function works on. The
-        recording does what the function does; arrays that it gives are valid until its next call.
+        `parts` are the modules and losses that the function works with, and nothing else of its
+        surroundings. The recording does what the function does for its parts; arrays that it gives
+        are valid until its next call.
         """
-        return Recording(function)
+        return Recording(function, parts)
 
     # ---- kernels: matrix products -------------------------------------------------------------
 
@@ -179,6 +184,19 @@ class Backend:
 
     # ---- kernels: optimizer updates, in place over flat buffers --------------------------------
 
+    def update(
+        self,
+        kernel: str,
+        arrays: tuple[Array | None, ...],
+        numbers: dict[str, float],
+        **constants: Any,
+    ) -> None:
+        """Run one of the kernels below on vectors, in place.
+
+        `numbers` differ from step to step, `constants` do not: a backend may prepare for that.
+        """
+        getattr(self, kernel)(*arrays, **numbers, **constants)
+
     def sum_squares(self, a: Array) -> Array:
         """Σ a², a scalar on the device."""
         a = a.reshape(-1)
@@ -236,29 +254,29 @@ class Backend:
         m: Array,
         v: Array,
         *,
-        lr: float,
+        rate: float,
+        scale: float,
+        keep: float,
         beta1: float,
         beta2: float,
         eps: float,
         weight_decay: float,
         decoupled: bool,
-        step: int,
     ) -> None:
-        """m ← β₁m + (1-β₁)g; v ← β₂v + (1-β₂)g²; p ← p - lr m̂ / (√v̂ + ε), hats unbiased.
+        """m ← β₁m + (1-β₁)g; v ← β₂v + (1-β₂)g²; p ← p - r m / (s√v + ε).
 
-        Weight decay λ adds λp to g (Adam), or takes lr λp off p first (`decoupled`, AdamW).
+        r = lr / (1-β₁ᵗ) and s = (1-β₂ᵗ)^-½ undo the bias of m and v. Weight decay λ adds λp to g
+        (Adam), or first multiplies p by `keep`, 1 - lr λ (`decoupled`, AdamW).
         """
-        if weight_decay and decoupled:
-            p *= 1 - lr * weight_decay
+        if decoupled:
+            p *= keep
         elif weight_decay:
             g = g + weight_decay * p
         m *= beta1
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        root = self.xp.sqrt(v) * (1 - beta2**step) ** -0.5
-        root += eps
-        p -= (lr / (1 - beta1**step)) * m / root
+        p -= rate * m / (self.xp.sqrt(v) * scale + eps)
 
 
 # Chebyshev coefficients of log(erfc(z) exp(z²) / t) over t = 2 / (2 + z) in (0, 1].

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
+from threading import local
 from typing import Any
-from warnings import warn
 
 import numpy as np
 
 from ldl.backend import Backend, DType, Recording
 
 __all__ = ["NumpyBackend"]
+
+PIECE = 32_768
+"""Elements of an update that stay in the processor's cache, where NumPy passes over them often."""
 
 
 class NumpyBackend(Backend):
@@ -25,6 +29,9 @@ class NumpyBackend(Backend):
     name = "numpy"
     xp = np
     array_type = np.ndarray
+
+    def __init__(self) -> None:
+        self._plans = local()
 
     @property
     def device(self) -> str:
@@ -49,29 +56,53 @@ class NumpyBackend(Backend):
     def record(
         self,
         function: Callable[..., tuple[Any, ...]],
-        inputs: tuple[Any, ...],
-        parts: Any,
+        parts: Sequence[Any],
+        inputs: Sequence[Any],
     ) -> Recording:
         """A plan of what the function does to arrays; the function itself where that cannot be.
 
         A subclass, whose kernels may be others, gets the function itself.
         """
         if type(self) is not NumpyBackend:
-            return super().record(function, inputs, parts)
-        from ldl_numpy.record import PlannedStep, reason
+            return super().record(function, parts, inputs)
+        from ldl_numpy.record import PlannedStep, Unplayed, reason
 
-        fuse = None
-        if has_numba():
-            from ldl_numpy.fuse import fuse
         try:
-            return PlannedStep(function, inputs, parts, fuse)
+            return PlannedStep(function, parts, inputs, fuser())
         except Exception as error:
-            why = reason(error)
-        if why:
-            warn(f"the step runs layer by layer, which is slower: {why}", stacklevel=4)
-        return Recording(function)
+            return Unplayed(function, parts, reason(error))
+
+    def update(
+        self,
+        kernel: str,
+        arrays: tuple[Any, ...],
+        numbers: dict[str, float],
+        **constants: Any,
+    ) -> None:
+        """The kernel's generic body, planned: one loop with Numba, else piece by piece."""
+        from ldl_numpy.record import plan_kernel
+
+        first = arrays[0]
+        size = len(first)
+        piece = size if fuser() is not None else PIECE
+        held = {name: np.asarray(x, first.dtype) for name, x in numbers.items()}
+        plans: dict[Any, Any] = self._plans.__dict__.setdefault("of_kernels", {})
+        present = [a is not None for a in arrays]
+        for start in range(0, size, piece):
+            cut = [None if a is None else a[start : start + piece] for a in arrays]
+            length = min(piece, size - start)
+            key = kernel, length, first.dtype, tuple(present), tuple(constants.items())
+            plan = plans.get(key)
+            if plan is None:
+                plan = plans[key] = plan_kernel(kernel, cut, held, constants, fuser())
+            plan(*(a for a in cut if a is not None), *held.values())
 
 
-def has_numba() -> bool:
-    """Whether loops may be compiled."""
-    return os.environ.get("LDL_NUMBA") != "0" and find_spec("numba") is not None
+@cache
+def fuser() -> Any:
+    """What makes loops of operations: None where Numba is not installed or not wanted."""
+    if os.environ.get("LDL_NUMBA") == "0" or find_spec("numba") is None:
+        return None
+    from ldl_numpy.fuse import fuse
+
+    return fuse

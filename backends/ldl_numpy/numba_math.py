@@ -1,9 +1,12 @@
-"""Functions of one float32 that LLVM can vectorise, for the loops that `fuse` writes.
+"""Functions of one float32 that LLVM can vectorise, for the loops that `source` writes.
 
-Polynomials and range reductions are those of S. L. Moshier's Cephes library; each function is within
-2 units in the last place of the exact one, and gives NaN for NaN. The C library's, which LLVM calls
-one element at a time, serve float64.
+Polynomials and range reductions are those of S. L. Moshier's Cephes library; each function is
+within a few units in the last place of the exact one, and gives NaN for NaN. The C library's, which
+LLVM calls one element at a time, serve float64.
 """
+
+# mypy: ignore-errors
+# (Numba, not Python, gives these functions their types.)
 
 from __future__ import annotations
 
@@ -19,20 +22,20 @@ f4 = np.float32
 i4 = np.int32
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float_of_bits(typing: Any, n: Any) -> Any:
     """The float32 that has the bits of an int32."""
     return types.float32(types.int32), lambda c, b, s, args: b.bitcast(args[0], ir.FloatType())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_of_float(typing: Any, x: Any) -> Any:
     """The int32 that has the bits of a float32."""
     return types.int32(types.float32), lambda c, b, s, args: b.bitcast(args[0], ir.IntType(32))
 
 
 @njit(inline="always")
-def exp_f4(x):  # type: ignore[no-untyped-def]
+def exp_f4(x):
     """exp x = 2ⁿ exp r, with |r| ≤ ln 2 / 2."""
     n = np.floor(x * f4(1.44269504088896341) + f4(0.5))
     n = n if n < f4(129.0) else f4(129.0)
@@ -55,7 +58,7 @@ def exp_f4(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def log_f4(x):  # type: ignore[no-untyped-def]
+def log_f4(x):
     """log x = e ln 2 + log m, with √½ ≤ m < √2."""
     tiny = x < f4(1.1754944e-38)
     bits = bits_of_float(x * f4(8388608.0) if tiny else x)
@@ -82,18 +85,19 @@ def log_f4(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def log1p_f4(x):  # type: ignore[no-untyped-def]
+def log1p_f4(x):
     """Log u + (x - (u - 1)) / u for u = 1 + x, which makes up for the rounding of u."""
     u = f4(1.0) + x
-    y = log_f4(u) + (x - (u - f4(1.0))) / u
+    y = log_f4(u)
+    y = y + (x - (u - f4(1.0))) / u if u != f4(0.0) else y
     return y if u < f4(np.inf) else u
 
 
 @njit(inline="always")
-def expm1_f4(x):  # type: ignore[no-untyped-def]
+def expm1_f4(x):
     """(u - 1) x / log u for u = exp x (Kahan), which makes up for the rounding of u."""
     u = exp_f4(x)
-    y = (u - f4(1.0)) * x / log_f4(u)
+    y = (u - f4(1.0)) * (x / log_f4(u))
     y = y if u != f4(1.0) else x
     y = y if u > f4(1e-8) else f4(-1.0)
     y = y if u < f4(3e38) else u
@@ -101,7 +105,7 @@ def expm1_f4(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def tanh_f4(x):  # type: ignore[no-untyped-def]
+def tanh_f4(x):
     """x + x³ P(x²) near 0, else 1 - 2 / (exp 2|x| + 1) with the sign of x."""
     s = x * x
     p = f4(-5.70498872745e-3)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ldl_numpy.trace import Host, Op, Ref, Trace, Value
+from ldl_numpy.trace import Host, Op, Ref, Value
+from ldl_numpy.traced import Trace
 
 
 class Plan:

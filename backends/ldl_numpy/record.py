@@ -1,64 +1,136 @@
-"""Recording a training step: trace it without changing anything, plan it, play it."""
+"""Recording: trace a function of modules and arrays, plan it, play it.
+
+The trace is made on copies of the modules whose arrays are traced ones, so that nothing of the
+modules themselves is touched and other threads may use them meanwhile.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
+from warnings import warn
 
 import numpy as np
 
-from ldl.backend import Recording
+from ldl.backend import Backend, Recording
 from ldl.nn.module import Differentiable, Module
 from ldl.nn.parameter import Parameter
 from ldl.random import Stream
 from ldl_numpy.plan import Plan
-from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Trace, Traced, TracingBackend, Value
+from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
+from ldl_numpy.traced import Trace, Traced
+from ldl_numpy.tracing import TracingBackend
 
+Function = Callable[..., tuple[Any, ...]]
 Fuse = Callable[[list[Op], set[Value]], list[Op]]
 
 
 class PlannedStep(Recording):
-    """A step ready to be played: `recording(*inputs)` gives what the function would."""
+    """A function ready to be played: `recording(*inputs)` gives what the function would."""
 
     def __init__(
         self,
-        function: Callable[..., tuple[Any, ...]],
-        inputs: Sequence[Host],
+        function: Function,
         parts: Sequence[Differentiable],
+        inputs: Sequence[Host],
         fuse: Fuse | None,
     ) -> None:
-        self._parts = list(parts)
-        self._parameters = _parameters(parts)
-        first, second = (_dry_run(function, inputs, parts) for _ in range(2))
-        _compare(first.trace, second.trace)
+        super().__init__(function, parts)
+        inside = _inside(parts)
+        parameters = _parameters(parts)
+        first = _DryRun(function, parts, inputs)
+        if first.makes_gradients():
+            first = _DryRun(function, parts, inputs)
+        _compare(first.trace, _DryRun(function, parts, inputs).trace)
         values = [first.trace.external(array) for array in inputs]
         self._plan = Plan(first.trace, values, first.results, fuse)
-        self._written = first.written
-        self._bound = [(p, p.data, p.grad_buffer, p.requires_grad) for p in self._parameters]
-        self._modes = [part._training for part in self._parts]
+        self._written = [(p, q.has_grad) for p, q in zip(parameters, first.parameters, strict=True)]
+        self._bound = [(p, p.data, p.grad_buffer, p.requires_grad) for p in parameters]
+        self._inside = inside
+        self._modes = [part._training for part in inside]
         self.bytes = self._plan.bytes
 
     def valid(self) -> bool:
-        """Whether the parameters, and the mode, are still those that were recorded."""
+        """Whether the parameters, and the modes, are still those that were recorded."""
         for p, data, grad, requires_grad in self._bound:
             if p.data is not data or p.grad_buffer is not grad or p.requires_grad != requires_grad:
                 return False
-        return [part._training for part in self._parts] == self._modes
+        return [part._training for part in self._inside] == self._modes
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
         self._plan(*[x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in inputs])
         for p, written in self._written:
             p.has_grad = written
-        return tuple(r[()] if r.ndim == 0 else r for r in self._plan.results)
+        return tuple([r[()] if r.ndim == 0 else r for r in self._plan.results])
 
 
-class _Noted:
+class Unplayed(Recording):
+    """The function itself, which could not be recorded: said once, when it has run."""
+
+    def __init__(self, function: Function, parts: Sequence[Differentiable], why: str) -> None:
+        super().__init__(function, parts)
+        self._why = why
+        self._failed = False
+
+    def valid(self) -> bool:
+        """Not after an error of the function itself: it may be recorded when that is mended."""
+        return not self._failed
+
+    def __call__(self, *inputs: Host) -> tuple[Any, ...]:
+        """Run it."""
+        self._failed = True
+        results = super().__call__(*inputs)
+        self._failed = False
+        if self._why:
+            why, self._why = self._why, ""
+            warn(f"the step runs layer by layer, which is slower: {why}", stacklevel=3)
+        return results
+
+
+class _DryRun:
+    """The function, traced on copies of its parts."""
+
     def __init__(
-        self, trace: Trace, results: list[Ref], written: list[tuple[Parameter, bool]]
+        self, function: Function, parts: Sequence[Differentiable], inputs: Sequence[Host]
     ) -> None:
-        self.trace, self.results, self.written = trace, results, written
+        self.trace = trace = Trace()
+        originals = _inside(parts)
+        self.originals = _parameters(parts)
+        streams = [v for part in originals for v in vars(part).values() if isinstance(v, Stream)]
+        arrays = [a for part in originals for a in _arrays(vars(part))]
+        arrays += [a for p in self.originals for a in (p.data, p.grad_buffer) if a is not None]
+        copies = copy.deepcopy(tuple(parts), {id(a): trace.wrap(a) for a in arrays})
+        self.parameters = _parameters(copies)
+        backend = TracingBackend(trace, streams)
+        for part in _inside(copies):
+            part.backend = backend
+        for parameter in self.parameters:
+            parameter.backend = backend
+        before = [_facts(part) for part in _inside(copies)]
+        results = function(*copies, *(trace.wrap(x) for x in inputs))
+        for part, facts in zip(_inside(copies), before, strict=True):
+            _settle(part, facts)
+        if not all(isinstance(r, Traced) for r in results):
+            raise CannotTraceError("the step gives a number that does not depend on its input")
+        self.results = [r.ref for r in results]
+
+    def makes_gradients(self) -> bool:
+        """Whether it needed memory for gradients that the parameters did not have; now they do."""
+        lacking = [
+            p
+            for p, q in zip(self.originals, self.parameters, strict=True)
+            if p.grad_buffer is None and q.grad_buffer is not None
+        ]
+        for p in lacking:
+            p.grad_memory()
+        return bool(lacking)
+
+
+def _inside(parts: Sequence[Differentiable]) -> list[Differentiable]:
+    """The parts, and the modules inside those that are modules."""
+    return [m for part in parts for m in (part.modules() if isinstance(part, Module) else [part])]
 
 
 def _parameters(parts: Sequence[Differentiable]) -> list[Parameter]:
@@ -66,46 +138,13 @@ def _parameters(parts: Sequence[Differentiable]) -> list[Parameter]:
     return list(dict.fromkeys(p for module in modules for p in module.parameters()))
 
 
-def _dry_run(
-    function: Callable[..., tuple[Any, ...]],
-    inputs: Sequence[Host],
-    parts: Sequence[Differentiable],
-) -> _Noted:
-    """Trace the function; everything that it changed is as before afterwards."""
-    trace = Trace()
-    parameters = _parameters(parts)
-    streams = [v for part in parts for v in vars(part).values() if isinstance(v, Stream)]
-    for p in parameters:
-        p.grad_memory()
-    with _restored(parts, parameters, streams):
-        backend = TracingBackend(trace, streams)
-        arrays: list[tuple[Differentiable, str, Traced]] = []
-        for part in parts:
-            part.backend = backend
-            for name, value in list(vars(part).items()):
-                if isinstance(value, np.ndarray):
-                    arrays.append((part, name, trace.wrap(value)))
-                    setattr(part, name, arrays[-1][2])
-        for p in parameters:
-            p.backend = backend
-            p.data, p.grad_buffer = trace.wrap(p.data), trace.wrap(p.grad_buffer)
-        before = [_facts(part) for part in parts]
-        results = function(*(trace.wrap(x) for x in inputs))
-        for part, name, old in arrays:
-            new = getattr(part, name)
-            if new is not old:
-                old[...] = new
-                setattr(part, name, old)
-        for part, facts in zip(parts, before, strict=True):
-            now = _facts(part)
-            changed = [n for n in facts.keys() | now.keys() if not _same(facts.get(n), now.get(n))]
-            if changed:
-                raise CannotTraceError(
-                    f"{part!r} changes its attribute {changed[0]!r} from step to step"
-                )
-        if not all(isinstance(r, Traced) for r in results):
-            raise CannotTraceError("the step gives a number that does not depend on its input")
-        return _Noted(trace, [r.ref for r in results], [(p, p.has_grad) for p in parameters])
+def _arrays(value: Any) -> Iterator[Host]:
+    """The arrays in nested lists, tuples and dicts."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _arrays(item)
 
 
 def _facts(part: Differentiable) -> dict[str, Any]:
@@ -117,61 +156,46 @@ def _facts(part: Differentiable) -> dict[str, Any]:
     return {n: v.copy() if isinstance(v, (list, dict, set)) else v for n, v in facts.items()}
 
 
+def _settle(part: Differentiable, before: dict[str, Any]) -> None:
+    """Note that arrays bound anew are written back; CannotTraceError for any other change."""
+    now = _facts(part)
+    for name in before.keys() | now.keys():
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Traced) and isinstance(new, Traced) and old.shape == new.shape:
+            if old is not new:
+                old[...] = new
+        elif not _same(old, new):
+            raise CannotTraceError(f"{part!r} changes its attribute {name!r} from step to step")
+
+
 def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, (list, dict, set)) and type(a) is type(b) and len(a) == len(b):
-        items = (a.items(), b.items()) if isinstance(a, dict) else (a, b)
-        return all(x is y or x == y for x, y in zip(*items, strict=True))
-    return a is b
-
-
-@contextmanager
-def _restored(
-    parts: Sequence[Differentiable], parameters: list[Parameter], streams: list[Stream]
-) -> Iterator[None]:
-    attributes = [dict(vars(part)) for part in parts]
-    inside = [
-        (value, value.copy())
-        for before in attributes
-        for value in before.values()
-        if isinstance(value, (list, dict, set))
-    ]
-    slots = [(p.backend, p.data, p.grad_buffer, p.has_grad) for p in parameters]
-    draws = [stream.draw for stream in streams]
-    try:
-        yield
-    finally:
-        for part, before in zip(parts, attributes, strict=True):
-            vars(part).clear()
-            vars(part).update(before)
-            part._kept = None
-        for container, content in inside:
-            container.clear()
-            (container.extend if isinstance(container, list) else container.update)(content)
-        for p, (backend, data, grad, has_grad) in zip(parameters, slots, strict=True):
-            p.backend, p.data, p.grad_buffer, p.has_grad = backend, data, grad, has_grad
-        for stream, draw in zip(streams, draws, strict=True):
-            stream.draw = draw
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return a is b or (isinstance(a, set) and a == b)
 
 
 def _compare(first: Trace, second: Trace) -> None:
     """CannotTraceError unless both did the same, constants included."""
-    message = "computes with numbers that differ from step to step"
-    if len(first.ops) != len(second.ops):
-        raise CannotTraceError(message)
-    for a, b in zip(first.ops, second.ops, strict=True):
-        if a.ufunc != b.ufunc or len(a.inputs) != len(b.inputs):
-            raise CannotTraceError(message)
-        for x, y in zip(a.inputs, b.inputs, strict=True):
-            if isinstance(x, Ref) != isinstance(y, Ref):
-                raise CannotTraceError(message)
-            if isinstance(x, Ref):
-                same = x.path == y.path and (
-                    x.value.external is None or np.array_equal(x.value.array, y.value.array, True)
-                )
-            else:
-                same = bool(np.array_equal(x, y, equal_nan=True))
-            if not same:
-                raise CannotTraceError(message)
+    same = len(first.ops) == len(second.ops) and all(
+        a.ufunc == b.ufunc
+        and len(a.inputs) == len(b.inputs)
+        and all(_same_input(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
+        for a, b in zip(first.ops, second.ops, strict=True)
+    )
+    if not same:
+        raise CannotTraceError("computes with numbers that differ from step to step")
+
+
+def _same_input(x: Any, y: Any) -> bool:
+    if isinstance(x, Ref) != isinstance(y, Ref):
+        return False
+    if not isinstance(x, Ref):
+        return bool(np.array_equal(x, y, equal_nan=True))
+    return x.path == y.path and (
+        x.value.external is None or np.array_equal(x.value.array, y.value.array, equal_nan=True)
+    )
 
 
 def reason(error: BaseException) -> str:
@@ -185,3 +209,23 @@ def reason(error: BaseException) -> str:
     where = f"{layer!r} " if layer is not None else ""
     what = str(error) if isinstance(error, CannotTraceError) else f"{type(error).__name__}: {error}"
     return where + what
+
+
+def plan_kernel(
+    name: str,
+    arrays: Sequence[Host | None],
+    numbers: dict[str, Host],
+    constants: dict[str, Any],
+    fuse: Fuse | None,
+) -> Plan:
+    """The generic body of a kernel that works in place, as a plan of its arrays and numbers.
+
+    The plan takes the arrays that are not None, then the numbers, arrays without axes.
+    """
+    trace = Trace()
+    backend = TracingBackend(trace, [])
+    traced = [None if a is None else trace.wrap(a) for a in arrays]
+    varying = {key: trace.wrap(x) for key, x in numbers.items()}
+    getattr(Backend, name)(backend, *traced, **varying, **constants)
+    given = [a for a in (*arrays, *numbers.values()) if a is not None]
+    return Plan(trace, [trace.external(a) for a in given], [], fuse)

@@ -53,15 +53,21 @@ class TrainStep:
         return value
 
     def _recorded(self, x: Array, y: Array) -> Recording:
+        function = _with_output if self.keep_output else _gradients
+        parts = self.model, self.loss
         if not self.record:
-            return Recording(self._gradients)
-        parts = (*self.model.modules(), self.loss)
-        return self.model.backend.record(self._gradients, (x, y), parts)
+            return Recording(function, parts)
+        return self.model.backend.record(function, parts, (x, y))
 
-    def _gradients(self, x: Array, y: Array) -> tuple[Array, ...]:
-        """The loss, and the output where it is wanted; leaves the gradients in the parameters."""
-        self.model.zero_grad()
-        output = self.model(x)
-        value = self.loss.forward(output, y)
-        self.model.backward(self.loss.backward())
-        return (value, output) if self.keep_output else (value,)
+
+def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, Array]:
+    """The loss and the output; leaves the gradients in the parameters."""
+    model.zero_grad()
+    output = model(x)
+    value = loss.forward(output, y)
+    model.backward(loss.backward())
+    return value, output
+
+
+def _gradients(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array]:
+    return (_with_output(model, loss, x, y)[0],)

@@ -1,0 +1,122 @@
+"""Loops: the elementwise operations that one pass over an array does together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ldl_numpy.trace import Op, Ref, Value
+
+UNARY = {
+    "positive": "{0}",
+    "negative": "-{0}",
+    "absolute": "abs({0})",
+    "fabs": "abs({0})",
+    "square": "{0} * {0}",
+    "reciprocal": "{one} / {0}",
+    "sqrt": "np.sqrt({0})",
+    "sign": "({one} if {0} > {zero} else (-{one} if {0} < {zero} else {0} * {zero}))",
+    "exp": "exp_{t}({0})",
+    "log": "log_{t}({0})",
+    "log1p": "log1p_{t}({0})",
+    "expm1": "expm1_{t}({0})",
+    "tanh": "tanh_{t}({0})",
+}
+BINARY = {
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "maximum": "({0} if ({0} >= {1} or {0} != {0}) else {1})",
+    "minimum": "({0} if ({0} <= {1} or {0} != {0}) else {1})",
+}
+COMPARISONS = {
+    "greater": ">",
+    "greater_equal": ">=",
+    "less": "<",
+    "less_equal": "<=",
+    "equal": "==",
+    "not_equal": "!=",
+}
+KNOWN = {*UNARY, *BINARY, *COMPARISONS, "where", "clip", "astype", "sum"}
+
+
+class Loop:
+    """Operations that one loop over `shape` does, in order."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.ops: list[Op] = []
+        self.reads: set[Value] = set()
+        self.writes: set[Value] = set()
+        self.sums: set[Value] = set()
+        self.trailing: list[Op] = []
+        """Small operations on the sums, done after the loop."""
+
+    def takes(self, op: Op) -> bool:
+        """Whether the loop can do this operation too, after the others."""
+        for x in op.inputs:
+            if isinstance(x, Ref) and (
+                x.value in self.sums or (x.value in self.writes and role(x, self.shape) != "full")
+            ):
+                return False
+        out = op.outputs[0].value
+        if op.ufunc == "sum":
+            return out not in self.reads | self.writes | self.sums
+        return out not in self.sums and not (
+            out in self.reads
+            and any(
+                isinstance(x, Ref) and x.value is out and role(x, self.shape) != "full"
+                for o in self.ops
+                for x in o.inputs
+            )
+        )
+
+    def add(self, op: Op) -> None:
+        """Do it after the others."""
+        self.ops.append(op)
+        self.reads |= {x.value for x in op.inputs if isinstance(x, Ref)}
+        (self.sums if op.ufunc == "sum" else self.writes).add(op.outputs[0].value)
+
+
+def role(ref: Ref, shape: tuple[int, ...]) -> str:
+    """How a loop over `shape` reads a view: full, row, column, scalar, or "" for not at all."""
+    array = ref.resolve(ref.value.array)
+    if array.dtype not in (np.float32, np.float64, np.bool_) or not array.flags.c_contiguous:
+        return ""
+    if array.shape == shape:
+        return "full" if array.size == ref.value.array.size else ""
+    if array.ndim == 0:
+        return "scalar"
+    if len(shape) > 1 and array.shape in (shape[-1:], (1,) * (len(shape) - 1) + shape[-1:]):
+        return "row"
+    if len(shape) == 2 and array.shape == (shape[0], 1):
+        return "column"
+    return ""
+
+
+def loop_shape(op: Op) -> tuple[int, ...] | None:
+    """The shape that a loop for this operation runs over, None where none can do it."""
+    if op.ufunc not in KNOWN or op.partial_write or len(op.outputs) != 1:
+        return None
+    (out,) = op.outputs
+    shape: tuple[int, ...]
+    array = out.resolve(out.value.array)
+    if array.dtype not in (np.float32, np.float64, np.bool_) or not array.flags.c_contiguous:
+        return None
+    if op.ufunc == "sum":
+        (x,) = op.inputs
+        shape = x.resolve(x.value.array).shape
+        columns = op.axis == (0,) and len(shape) == 2 and not op.keepdims
+        total = op.axis == tuple(range(len(shape))) and array.ndim == 0
+        whole = array.size == out.value.array.size
+        return shape if (columns or total) and whole and role(x, shape) == "full" else None
+    shape = array.shape
+    if not shape or 0 in shape or array.size != out.value.array.size:
+        return None
+    for x in op.inputs:
+        if isinstance(x, Ref):
+            if not role(x, shape):
+                return None
+        elif not isinstance(x, (int, float, np.floating, np.bool_)):
+            return None
+    return shape

@@ -1,0 +1,266 @@
+"""The source of a loop, and its compilation by Numba.
+
+Sources lie in a folder of the user's (`LDL_CACHE_DIR`, or `ldl/numba` in the cache folder), where
+Numba keeps what it compiled between processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ldl_numpy.loops import BINARY, COMPARISONS, UNARY, Loop, role
+from ldl_numpy.trace import Op, Ref, Value
+
+PARALLEL_FROM = 24_576
+"""Elements that are worth a thread of their own."""
+
+lock = Lock()
+"""Held while a parallel loop runs: Numba's `workqueue` threads serve one caller at a time."""
+
+
+SIDES = ("rows", "columns")
+
+
+class Source:
+    """The source of one loop, and what to call it with."""
+
+    def __init__(self, loop: Loop, stored: set[Value]) -> None:
+        self.loop = loop
+        self.inputs: list[Ref] = []
+        self.before: list[str] = []
+        self.body: list[str] = []
+        self.after: list[str] = []
+        self.zero: list[str] = []
+        self.scratch: list[Any] = []
+        self.names: dict[tuple[Value, str], str] = {}
+        size = int(np.prod(loop.shape))
+        self.columns = loop.shape[-1]
+        self.rows = size // self.columns
+        self.parts = min(threads(), size // PARALLEL_FROM + 1)
+        written = dict.fromkeys(op.outputs[0].value for op in loop.ops if op.ufunc != "sum")
+        self.stores = {v: f"o{i}" for i, v in enumerate(v for v in written if v in stored)}
+        shape = (("reshape", (self.rows, self.columns)),)
+        self.outputs = [Ref(value, shape) for value in self.stores]
+        for op in loop.ops:
+            self._write(op)
+        for value, name in self.stores.items():
+            self.body.append(f"{name}[i, j] = {self.names[value, 'full']}")
+        self.sums = [op.outputs[0] for op in loop.ops if op.ufunc == "sum"]
+
+    def _load(self, x: Any, kind: str) -> str:
+        """The name of an operand in the loop; `kind` is the type of a constant."""
+        if not isinstance(x, Ref):
+            return f"{kind}({float(x)!r})" if np.isfinite(x) else f"{kind}(np.{float(x)!r})"
+        how = role(x, self.loop.shape)
+        if (x.value, how) in self.names:
+            return self.names[x.value, how]
+        if how == "full" and x.value in self.stores:
+            # The same argument for both: two would look like overlapping memory to LLVM.
+            self.names[x.value, how] = name = f"y{self.stores[x.value]}"
+            self.body.append(f"{name} = {self.stores[x.value]}[i, j]")
+            return name
+        argument, name = f"a{len(self.inputs)}", f"x{len(self.inputs)}"
+        shape = {
+            "full": (self.rows, self.columns),
+            "row": (self.columns,),
+            "column": (self.rows,),
+            "scalar": (),
+        }[how]
+        self.inputs.append(Ref(x.value, (*x.path, ("reshape", (shape,)))))
+        at = {"full": "i, j", "row": "j", "column": "i", "scalar": "()"}[how]
+        (self.before if how == "scalar" else self.body).append(f"{name} = {argument}[{at}]")
+        self.names[x.value, how] = name
+        return name
+
+    def _write(self, op: Op) -> None:
+        out = op.outputs[0]
+        dtype = out.value.array.dtype
+        if op.ufunc == "sum":
+            self._sum(op, out)
+            return
+        sources = [x.value.array.dtype for x in op.inputs if isinstance(x, Ref)]
+        kind = _kind(np.result_type(*sources) if dtype == np.bool_ and sources else dtype)
+        operands = [self._load(x, kind) for x in op.inputs]
+        if op.ufunc != "where":
+            operands = [_cast(n, x, kind) for n, x in zip(operands, op.inputs, strict=True)]
+        else:
+            operands[1:] = [
+                _cast(n, x, kind) for n, x in zip(operands[1:], op.inputs[1:], strict=True)
+            ]
+        if op.ufunc in COMPARISONS:
+            text = f"{operands[0]} {COMPARISONS[op.ufunc]} {operands[1]}"
+        elif op.ufunc == "where":
+            text = f"{operands[1]} if {operands[0]} else {operands[2]}"
+        elif op.ufunc == "clip":
+            low = BINARY["maximum"].format(*operands[:2])
+            name = f"t{len(self.body)}"
+            self.body.append(f"{name} = {low}")
+            text = BINARY["minimum"].format(name, operands[2])
+        elif op.ufunc == "astype":
+            text = operands[0]
+        else:
+            form = UNARY.get(op.ufunc) or BINARY[op.ufunc]
+            text = form.format(*operands, one=f"{kind}(1.0)", zero=f"{kind}(0.0)", t=kind)
+        name = f"t{len(self.body)}"
+        self.body.append(f"{name} = {text}")
+        self.names = {k: v for k, v in self.names.items() if k[0] is not out.value}
+        self.names[out.value, "full"] = name
+
+    def _sum(self, op: Op, out: Ref) -> None:
+        kind = _kind(out.value.array.dtype)
+        name = self._load(op.inputs[0], kind)
+        k = len(self.scratch)
+        self.scratch.append(np.zeros((self.parts, self.columns), out.value.array.dtype))
+        self.zero.append(f"s{k}[p, :] = 0")
+        self.body.append(f"s{k}[p, j] += {_cast(name, op.inputs[0], kind)}")
+        if out.value.array.ndim == 0:
+            self.after += [
+                f"v{k} = f8(0.0)",
+                f"for p in range({self.parts}):",
+                "    for j in range(columns):",
+                f"        v{k} += s{k}[p, j]",
+                f"r{k}[()] = v{k}",
+            ]
+        else:
+            self.after += [
+                "for j in range(columns):",
+                f"    r{k}[j] = s{k}[0, j]"
+                + "".join(f" + s{k}[{p}, j]" for p in range(1, self.parts)),
+            ]
+
+    def text(self) -> str:
+        """The module."""
+        names = [
+            *(f"a{i}" for i in range(len(self.inputs))),
+            *(f"s{i}" for i in range(len(self.scratch))),
+            *(f"o{i}" for i in range(len(self.outputs))),
+            *(f"r{i}" for i in range(len(self.scratch))),
+        ]
+        spans = [[f"p * {n} // {self.parts}", f"(p + 1) * {n} // {self.parts}"] for n in SIDES]
+        i = spans[0] if self.rows > 1 else ["0", "rows"]
+        j = spans[1] if self.rows == 1 else ["0", "columns"]
+        parallel = self.parts > 1
+        lines = [
+            "import numpy as np",
+            "from numba import njit, prange",
+            "from ldl_numpy.numba_math import *",
+            "f8 = np.float64",
+            "",
+            f"@njit(cache=True, error_model='numpy', nogil=True, parallel={parallel})",
+            f"def loop(rows, columns, {', '.join(names)}):",
+            *(f"    {line}" for line in self.before),
+            f"    for p in {'prange' if parallel else 'range'}({self.parts}):",
+            *(f"        {line}" for line in self.zero),
+            f"        for i in range({i[0]}, {i[1]}):",
+            f"            for j in range({j[0]}, {j[1]}):",
+            *(f"                {line}" for line in self.body),
+            *(f"    {line}" for line in self.after),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _kind(dtype: Any) -> str:
+    return "f8" if dtype == np.float64 else "f4"
+
+
+def _cast(name: str, x: Any, kind: str) -> str:
+    if not isinstance(x, Ref):
+        return name
+    dtype = x.value.array.dtype
+    if dtype == np.bool_:
+        return f"({kind}(1.0) if {name} else {kind}(0.0))"
+    return name if _kind(dtype) == kind else f"{kind}({name})"
+
+
+@cache
+def threads() -> int:
+    """How many threads a loop may have: Numba's, eight at most.
+
+    Of Numba's threading layers only `workqueue` gets on with OpenBLAS's threads, which spin.
+    """
+    from numba import config as numba_config
+
+    config: Any = numba_config
+    if config.THREADING_LAYER == "default":
+        config.THREADING_LAYER = "workqueue"
+    return min(int(config.NUMBA_NUM_THREADS), 8)
+
+
+_modules: dict[str, Any] = {}
+
+
+def compiled(loop: Loop, stored: set[Value]) -> Op:
+    """The loop as one operation."""
+    source = Source(loop, stored)
+    function = _function(source.text())
+    rows, columns, scratch = source.rows, source.columns, tuple(source.scratch)
+    n = len(source.inputs)
+
+    if source.parts > 1:
+
+        def run(*arrays: Any) -> None:
+            with lock:
+                function(rows, columns, *arrays[:n], *scratch, *arrays[n:])
+
+    elif scratch:
+
+        def run(*arrays: Any) -> None:
+            function(rows, columns, *arrays[:n], *scratch, *arrays[n:])
+
+    else:
+
+        def run(*arrays: Any) -> None:
+            function(rows, columns, *arrays)
+
+    return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
+
+
+def _function(text: str) -> Callable[..., Any]:
+    """The compiled function of a source, from the cache where it was compiled before."""
+    import numba
+
+    from ldl_numpy import numba_math
+
+    stamp = Path(numba_math.__file__).read_bytes() + numba.__version__.encode()
+    name = "loop_" + hashlib.sha256(text.encode() + stamp).hexdigest()[:24]
+    if name not in _modules:
+        path = cache_folder() / f"{name}.py"
+        if not path.exists():
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+                file.write(text)
+            os.replace(file.name, path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        _modules[name] = module
+    found: Callable[..., Any] = _modules[name].loop
+    return found
+
+
+@cache
+def cache_folder() -> Path:
+    """Where sources and compiled loops are kept: a folder of the user's, else of this process."""
+    given = os.environ.get("LDL_CACHE_DIR")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(given) if given else Path(base) / "ldl" / "numba"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="ldl-"))

@@ -1,0 +1,49 @@
+"""Predictor: a model's forward pass, recorded."""
+
+from __future__ import annotations
+
+from threading import local
+from typing import Any
+
+from ldl.backend import Array, Recording
+from ldl.nn.module import Module, evaluation
+
+
+class Predictor:
+    """`y = predictor(x)` is `model.predict(x)` for small batches, with little overhead.
+
+        predictor = ldl.Predictor(model)
+        y = predictor(row)          # (features,) gives (outputs,); (N, features) gives (N, outputs)
+
+    The backend records the forward pass once for every shape, in eval mode, and plays it from then
+    on. Weights are the model's own: what training changes, the next prediction sees. Arrays of
+    another type or origin than the model's are cast. Several threads may use one predictor; each
+    records for itself.
+    """
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+        self._local = local()
+        """Of each thread its recordings, by shape and type."""
+
+    def __call__(self, x: Any) -> Array:
+        """The outputs for one sample or for a batch, in an array of their own."""
+        held: dict[Any, Recording] = self._local.__dict__.setdefault("recordings", {})
+        if isinstance(x, self.model.backend.array_type):
+            array: Array = x
+            recording = held.get((array.shape, array.dtype))
+            if recording is not None and recording.valid():
+                return recording(x)[0].copy()
+        x = self.model.backend.asarray(x, self.model.dtype)
+        recording = held.get((x.shape, x.dtype))
+        if recording is None or not recording.valid():
+            recording = held[x.shape, x.dtype] = self._recorded(x)
+        return recording(x)[0].copy()
+
+    def _recorded(self, x: Array) -> Recording:
+        return self.model.backend.record(_forward, (self.model,), (x,))
+
+
+def _forward(model: Module, x: Array) -> tuple[Array]:
+    with evaluation():
+        return (model(x) if x.ndim > 1 else model(x[None])[0],)

@@ -1,0 +1,386 @@
+"""TrainStep plays what it recorded: the layers' own numbers, without allocating."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import tracemalloc
+from typing import Any
+
+import ldl_numpy
+import numpy as np
+import pytest
+from catalog import LOSSES, ROWS, named
+from ldl_numpy.record import PlannedStep
+
+import ldl
+from ldl import nn, optim
+
+TOLERANCE = {"plain": 0.0, "fused": 2e-5}
+
+
+@pytest.fixture(params=["plain", "fused"])
+def how(request: Any, monkeypatch: Any) -> str:
+    """Without Numba and with it, whatever is installed or wanted."""
+    if request.param == "plain":
+        monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
+    else:
+        from ldl_numpy.fuse import fuse
+
+        monkeypatch.setattr(ldl_numpy, "fuser", lambda: fuse)
+    return request.param
+
+
+def assert_agree(a: Any, b: Any, how: str) -> None:
+    if how == "plain":
+        np.testing.assert_array_equal(a, b)
+    else:
+        scale = max(1.0, float(np.abs(b).max()))
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=TOLERANCE[how] * scale)
+
+
+def assert_same_model(a: nn.Module, b: nn.Module, how: str) -> None:
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        assert p.has_grad == q.has_grad
+        assert_agree(p.data, q.data, how)
+
+
+def assert_played(step: ldl.TrainStep, shapes: int = 1) -> None:
+    assert len(step._recordings) == shapes
+    assert all(isinstance(r, PlannedStep) for r in step._recordings.values())
+
+
+def pair(build: Any, loss: Any, optimizer: Any = None) -> list[ldl.TrainStep]:
+    """The same step twice: played, and by the layers' own code."""
+    make = optimizer or (lambda model: optim.SGD(model, 0.05))
+    steps = []
+    for record in (True, False):
+        ldl.manual_seed(5)
+        model = build()
+        steps.append(ldl.TrainStep(model, loss(), make(model), record=record, keep_output=True))
+    return steps
+
+
+rng = np.random.default_rng(0)
+X = rng.random((40, 6)).astype("float32")
+LABELS = rng.integers(0, 3, 40)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)
+    )
+
+
+# ---- the layers' own numbers ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(**named(ROWS))
+def test_every_module_steps_as_its_own_code_does(row: Any, how: str) -> None:
+    def build() -> nn.Module:
+        module: nn.Module = row.module()
+        if not list(module.parameters()):  # something to learn, in front
+            return nn.Sequential(Scale(), module)
+        return module
+
+    played, own = pair(build, lambda: nn.HuberLoss(reduction="sum"))
+    x = row.input()
+    target = np.zeros_like(copy.deepcopy(own.model).eval()(x))
+    for _ in range(3):
+        a, b = played(x, target), own(x, target)
+        assert_agree(a, b, how)
+        assert_agree(played.output, own.output, how)
+    assert type(a) is np.float32
+    assert_played(played)
+    assert_same_model(played.model, own.model, how)
+
+
+class Scale(nn.Module):
+    """y = sx, with one s for all."""
+
+    def __init__(self) -> None:
+        self.s = nn.Parameter(nn.init.ones((1,)))
+
+    def forward(self, x: Any) -> Any:
+        self.keep(x)
+        return x * self.s.data
+
+    def backward(self, grad: Any) -> Any:
+        x = self.take()
+        self.s.accumulate((grad * x).sum().reshape(1))
+        return grad * self.s.data
+
+
+@pytest.mark.parametrize(**named([row for row in LOSSES if "none" not in row.name]))
+def test_every_loss_steps_as_its_own_code_does(row: Any, how: str) -> None:
+    x, t = row.batch()
+    played, own = pair(Scale, row.build, lambda model: optim.SGD(model, 1e-3))
+    for _ in range(3):
+        assert_agree(played(x, t), own(x, t), how)
+    assert_played(played)
+    assert_same_model(played.model, own.model, how)
+
+
+OPTIMIZERS = {
+    "SGD": lambda m: optim.SGD(m, 0.1),
+    "Nesterov": lambda m: optim.SGD(m, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "RMSprop": lambda m: optim.RMSprop(m, 0.01, momentum=0.9, weight_decay=0.01),
+    "Adam": lambda m: optim.Adam(m, 0.01, weight_decay=0.01),
+    "AdamW, clipped, scheduled": lambda m: optim.AdamW(
+        m, 0.01, clip_norm=0.05, clip_value=0.02, schedule=optim.CosineLR(20)
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
+def test_every_optimizer_takes_the_steps_of_its_generic_body(optimizer: Any, how: str) -> None:
+    class Generic(ldl_numpy.NumpyBackend):
+        """Plays nothing."""
+
+        update = ldl.Backend.update
+
+    played, _ = pair(network, nn.CrossEntropyLoss, optimizer)
+    with ldl.use_backend(Generic()):
+        own, _ = pair(network, nn.CrossEntropyLoss, optimizer)
+    for _ in range(10):
+        assert_agree(played(X, LABELS), own(X, LABELS), how)
+    assert_played(played)
+    assert_same_model(played.model, own.model, how)
+
+
+def test_several_shapes_are_alive_at_once(how: str) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss)
+    for n in (40, 7, 40, 1, 7, 40):
+        assert_agree(played(X[:n], LABELS[:n]), own(X[:n], LABELS[:n]), how)
+    assert_played(played, 3)
+    assert_same_model(played.model, own.model, how)
+
+
+def test_new_arrays_of_a_known_shape_are_read_wherever_they_lie(how: str) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss)
+    wide = rng.random((10, 12)).astype("float32")
+    batches = [X[:10], X[10:20].copy(), np.asfortranarray(X[20:30]), wide[:, ::2], X[:10]]
+    for i, x in enumerate(batches):
+        labels = LABELS[i : i + 10]
+        assert_agree(played(x, labels), own(x, labels), how)
+    batches[0][...] = 0.25
+    assert_agree(played(batches[0], LABELS[:10]), own(batches[0], LABELS[:10]), how)
+    assert_same_model(played.model, own.model, how)
+
+
+def test_freezing_moving_loading_and_other_modes_are_seen(how: str) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, lambda m: optim.Adam(m, 0.01))
+    start = {k: v.copy() for k, v in own.model.state_dict().items()}
+    changes: list[Any] = [
+        lambda m: m[0].requires_grad_(False),
+        lambda m: m[0].requires_grad_(True),
+        lambda m: m.load_state_dict(start),
+        lambda m: setattr(m[3].weight, "data", m[3].weight.data * 2),
+    ]
+    for change in changes:
+        for step in (played, own):
+            change(step.model)
+        for _ in range(2):
+            assert_agree(played(X, LABELS), own(X, LABELS), how)
+    assert_same_model(played.model, own.model, how)
+
+
+def test_an_autoencoder_whose_target_is_its_input_or_is_not(how: str) -> None:
+    def build() -> nn.Module:
+        return nn.AutoEncoder.symmetric(6, [5, 2], tied=True)
+
+    played, own = pair(build, nn.BCELoss)
+    noisy = np.clip(X + 0.1, 0, 1)
+    for x in (X, noisy, X):
+        assert_agree(played(x, X), own(x, X), how)
+    assert_played(played, 2)
+    assert_same_model(played.model, own.model, how)
+
+
+def test_state_that_a_layer_writes_in_place_is_written_at_every_step(how: str) -> None:
+    class Running(nn.Module):
+        """x less the running mean of its columns."""
+
+        def __init__(self, features: int) -> None:
+            self.mean = nn.Parameter(nn.init.zeros((features,)), requires_grad=False)
+            self.plain = np.zeros(features, "float32")
+
+        def forward(self, x: Any) -> Any:
+            if self.training:
+                self.mean.data[...] = 0.9 * self.mean.data + 0.1 * x.mean(axis=0)
+                self.plain = self.plain + x.sum(axis=0)
+            return x - self.mean.data
+
+        def backward(self, grad: Any) -> Any:
+            return grad
+
+    def build() -> nn.Module:
+        return nn.Sequential(Running(6), nn.Linear(6, 3))
+
+    played, own = pair(build, nn.CrossEntropyLoss)
+    for i in range(4):
+        assert_agree(played(X + i, LABELS), own(X + i, LABELS), how)
+    assert_played(played)
+    assert_same_model(played.model, own.model, how)
+    assert_agree(played.model[0].plain, own.model[0].plain, how)
+
+
+# ---- nothing is allocated ------------------------------------------------------------------------
+
+
+def test_a_steady_step_allocates_no_array(how: str) -> None:
+    ldl.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64), nn.Sigmoid())
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model, clip_norm=1.0))
+    x = rng.random((512, 64)).astype("float32")
+    for _ in range(3):
+        step(x, x)
+    tracemalloc.start()
+    for _ in range(3):
+        step(x, x)
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(20):
+        step(x, x)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak < 40_000  # the smallest array of the step has 131,072, a ufunc's buffer 32,768
+
+
+def test_nobody_reads_the_first_layers_input_gradient_so_nobody_computes_it() -> None:
+    played, _ = pair(lambda: nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)), nn.CrossEntropyLoss)
+    played(X, LABELS)
+    (recording,) = played._recordings.values()
+    products = [run for run, _ in recording._plan._calls if run is np.matmul]
+    assert len(products) == 2 + 2 + 1
+
+
+# ---- what cannot be played -----------------------------------------------------------------------
+
+
+class Branching(nn.Module):
+    def forward(self, x: Any) -> Any:
+        self.keep(x)
+        return x * 2 if x.sum() > 0 else x
+
+    def backward(self, grad: Any) -> Any:
+        return grad * 2
+
+
+class Counting(Branching):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def forward(self, x: Any) -> Any:
+        self.count += 1
+        self.keep(x)
+        return x * 2
+
+
+class Remembering(Counting):
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        self.seen.append(1)
+        self.keep(x)
+        return x * 2
+
+
+class Rolling(Branching):
+    def forward(self, x: Any) -> Any:
+        self.keep(x)
+        return x * 2 + np.random.default_rng().random() * 1e-9
+
+
+class Masking(Branching):
+    def forward(self, x: Any) -> Any:
+        self.keep(x)
+        assert x[x > 0.5].size
+        return x * 2
+
+
+UNPLAYABLE = {
+    Branching: "looks at a number",
+    Counting: "changes its attribute 'count'",
+    Remembering: "changes its attribute 'seen'",
+    Rolling: "numbers that differ from step to step",
+    Masking: "selects by a condition",
+}
+
+
+@pytest.mark.parametrize("layer", UNPLAYABLE, ids=lambda layer: layer.__name__)
+def test_a_layer_that_cannot_be_played_is_named_once_and_runs_its_own_code(
+    layer: Any, how: str
+) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 4), layer(), nn.Dropout(0.5), nn.Linear(4, 3))
+
+    played, own = pair(build, nn.CrossEntropyLoss)
+    with pytest.warns(UserWarning, match=UNPLAYABLE[layer]) as warned:
+        played(X, LABELS)
+    assert len(warned) == 1
+    if layer is not Rolling:
+        assert layer.__name__ in str(warned[0].message)
+    own(X, LABELS)
+    for _ in range(3):
+        assert_agree(played(X, LABELS), own(X, LABELS), how)
+    for step in (played, own):
+        assert getattr(step.model[1], "count", 4) == 4
+        assert len(getattr(step.model[1], "seen", [1] * 4)) == 4
+
+
+def test_mistakes_are_reported_as_without_recording(how: str) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss)
+    for step in (played, own):
+        with pytest.raises(ValueError, match=r"takes \(N, 6\)"):
+            step(X[:, :5], LABELS)
+        with pytest.raises(TypeError, match="holds float32 but got float64"):
+            step(X.astype("float64"), LABELS)
+        step.model.eval()
+        with pytest.raises(RuntimeError, match="train"):
+            step(X, LABELS)
+        step.model.train()
+        step(X, LABELS)
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+def test_two_threads_step_at_once_and_get_what_one_would(how: str) -> None:
+    x = rng.random((512, 128)).astype("float32")  # large enough for parallel loops
+
+    def train(results: dict[int, Any], seed: int) -> None:
+        ldl_seed = [nn.Linear(128, 128), nn.Sigmoid(), nn.Linear(128, 128)]
+        model = nn.Sequential(*ldl_seed)
+        weights = np.random.default_rng(seed)
+        for p in model.parameters():
+            p.data[...] = 0.1 * weights.standard_normal(p.shape)
+        step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model, 1e-3))
+        results[seed] = [float(step(x, x)) for _ in range(20)]
+
+    alone: dict[int, Any] = {}
+    together: dict[int, Any] = {}
+    for seed in (0, 1):
+        train(alone, seed)
+    threads = [threading.Thread(target=train, args=(together, seed)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == alone
+
+
+def test_everything_between_two_products_is_one_loop(monkeypatch: Any) -> None:
+    from ldl_numpy.fuse import fuse
+
+    monkeypatch.setattr(ldl_numpy, "fuser", lambda: fuse)
+    played, _ = pair(lambda: nn.AutoEncoder.symmetric(6, [5, 4]), nn.MSELoss)
+    played.keep_output = False
+    played(X, X)
+    (recording,) = played._recordings.values()
+    calls = [run for run, _ in recording._plan._calls]
+    products = [run for run in calls if run is np.matmul]
+    scalars = [args for _, args in recording._plan._calls if np.ndim(args[-1]) == 0]
+    assert len(products) == 11
+    assert len(calls) - len(products) - len(scalars) <= 7
