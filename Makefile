@@ -11,19 +11,20 @@ OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   train the denoising autoencoder (about a minute) and show what it did"
 	@echo "make test   run the tests, on a CPU alone"
 	@echo "make lint   ruff, ruff format and mypy --strict"
+	@echo "make bench  time everything beside other libraries, ten minutes on an idle machine"
 	@echo "make clean  remove $(VENV) and caches"
 
 demo: $(VENV)/.demo
 	@$(BIN)/ldl denoise --out $(OUT)
 	@echo
-	@echo "Now look at $(OUT)/denoised.png and $(OUT)/loss.png."
+	@echo "Now look at $(OUT)/denoised.png and $(OUT)/loss.png. The command is $(BIN)/ldl."
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
@@ -33,11 +34,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # A stamp says that .venv has an extra as this pyproject.toml wants it.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(BIN)/python
 	@echo "installing ldl[$*] into $(VENV)"
 	@$(PIP) -e '.[$*]'
 	@touch $@

@@ -58,6 +58,12 @@ def history(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory, monkeypatch):
+    """What a test writes without naming a folder lands in one of its own."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture
 def pictures():
     """What a test asks for whose pictures must be drawn."""
@@ -296,16 +302,21 @@ def test_resuming_from_damaged_files(tmp_path, capsys, name):
         (["--noise", "fog:1"], "gaussian:0.5, masking:0.3 or salt-pepper:0.2"),
         (["--noise", "masking:2"], "(0, 1]"),
         (["--loss", "l1"], "invalid choice"),
+        (["--hidden", "9" * 5000], "positive widths"),
         (["--epochs", "0"], "whole number from 1"),
+        (["--epochs", "9" * 400], "whole number from 1"),
         (["--batch-size", "1.5"], "whole number from 1"),
         (["--lr", "nan"], "positive number"),
         (["--lr", "fast"], "positive number"),
         (["--seed", "-1"], "from 0 to 2**64 - 1"),
         (["--data", "cifar"], "mnist-5k, mnist, digits, PATH.npz"),
         (["--data", "none.npz"], "there is no file"),
+        (["--data", "~nobody-of-that-name/x.npz"], "there is no file"),
         (["--backend", "abacus"], "auto, numpy, cupy"),
         (["--turbo"], "no such option: --turbo"),
         (["--out", __file__], "is a file"),
+        (["--out", ""], "needs a folder, got ''"),
+        (["--out", " "], "needs a folder, got ' '"),
     ],
 )
 def test_mistakes_take_one_line(capsys, args, words):
@@ -340,9 +351,61 @@ def test_missing_backend(monkeypatch, capsys):
     assert one_line(capsys, main(["denoise", "--backend", "cupy"]), 1) == "ldl denoise: no GPU\n"
 
 
-def test_missing_matplotlib(monkeypatch, capsys):
-    monkeypatch.setattr(denoise, "find_spec", lambda name: None)
-    assert "pip install 'ldl[demo]'" in one_line(capsys, main(["denoise"]), 1)
+def test_without_matplotlib_all_but_the_pictures_is_written(
+    tmp_path, monkeypatch, capsys, pictures
+):
+    (tmp_path / "loss.png").write_bytes(PNG)
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.ticker"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run("--out", tmp_path) == 0
+    written = {p.name for p in tmp_path.iterdir()}
+    assert {"model.safetensors", "metrics.json", "history.csv"} <= written
+    assert not written & {"denoised.png", "loss.png"}, "a picture of another run"
+    said = capsys.readouterr().out
+    assert "pip install matplotlib" in said.splitlines()[-1]
+    assert f"ldl denoise --out {tmp_path} --resume" in said.splitlines()[-1]
+    assert "denoised.png  " not in said
+    monkeypatch.undo()
+    assert main(["denoise", "--out", str(tmp_path), "--resume"]) == 0
+    assert (tmp_path / "denoised.png").read_bytes().startswith(PNG)
+    assert "need matplotlib" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "hidden", ["2000000000000", "99999999999999999999", "9999999999,9999999999"]
+)
+def test_a_model_too_large_for_the_memory(tmp_path, capsys, hidden):
+    run("--out", tmp_path)
+    before = (tmp_path / "run.json").read_bytes()
+    capsys.readouterr()
+    line = one_line(capsys, run("--hidden", hidden, "--out", tmp_path), 1)
+    assert "parameters" in line
+    assert "smaller --hidden" in line
+    assert (tmp_path / "run.json").read_bytes() == before, "the run that was there is gone"
+
+
+def test_no_memory_left_while_training(tmp_path, monkeypatch, capsys):
+    def fit(*_args, **_kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(ldl, "fit", fit)
+    line = one_line(capsys, run("--out", tmp_path), 1)
+    assert "smaller --batch-size or --hidden" in line
+
+
+def test_a_result_that_is_worse_than_its_input(tmp_path, capsys):
+    assert run("--lr", "1e10", "--out", tmp_path) == 0
+    said = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["psnr_denoised"] < metrics["psnr_noisy"]
+    assert "worse than its input" in said
+    assert "lower --lr (now 1e+10)" in said
+    assert run("--epochs", 30, "--out", tmp_path) == 0
+    assert "worse than its input" not in capsys.readouterr().out
+
+
+def test_an_out_that_the_system_refuses(capsys):
+    assert "cannot write" in one_line(capsys, run("--out", "n" * 300), 1)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
@@ -359,6 +422,96 @@ def test_divergence_takes_one_line(tmp_path, capsys):
     assert "lower the learning rate" in one_line(capsys, code, 1)
 
 
+# ---- apply -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """The file of an autoencoder of 64 values."""
+    ldl.manual_seed(0)
+    ldl.save(ldl.nn.AutoEncoder.symmetric(64, [8]), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def apply(model, source, out):
+    return main(["apply", str(model), str(source), "--out", str(out)])
+
+
+@pytest.mark.parametrize("shape", [(5, 64), (5, 8, 8), (5, 16, 4), (1, 8, 8, 1), (3000, 8, 8)])
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "bool"])
+def test_apply(tmp_path, model_file, capsys, shape, dtype):
+    x = np.random.default_rng(0).random(shape)
+    x = (x * 255).astype(dtype) if dtype == "uint8" else x.round().astype(dtype)
+    np.savez(tmp_path / "in.npz", x=x)
+    assert apply(model_file, tmp_path / "in.npz", tmp_path / "out.npz") == 0
+    with np.load(tmp_path / "out.npz") as file:
+        assert file.files == ["x"]
+        y = file["x"]
+    assert y.shape == shape
+    assert y.dtype == np.float32
+    rows = x.reshape(len(x), 64).astype(np.float32) / (255 if dtype == "uint8" else 1)
+    assert np.allclose(y.reshape(len(x), 64), ldl.load(model_file).denoise(rows), atol=1e-6)
+    said = capsys.readouterr().out
+    assert str(tmp_path / "out.npz") in said
+    assert str(shape) in said
+
+
+def test_apply_goes_by_batches(tmp_path, model_file, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        ldl.nn.Linear, "__call__", lambda self, x: sizes.append(len(x)) or self.forward(x)
+    )
+    np.savez(tmp_path / "in.npz", x=np.zeros((5000, 64), np.uint8))
+    assert apply(model_file, tmp_path / "in.npz", tmp_path / "out.npz") == 0
+    assert max(sizes) <= 1024
+    assert sum(sizes) == 2 * 5000
+
+
+APPLY_MISTAKES = {
+    "other width": ({"x": np.zeros((4, 28, 28))}, 2, "784 values (28x28), the model takes 64"),
+    "a range": ({"x": np.full((4, 64), 3.0)}, 2, "or cut it with x.clip(0, 1)"),
+    "nan": ({"x": np.full((4, 64), np.nan)}, 2, "x holds nan at [0, 0]"),
+    "no x": ({"a": np.zeros(3), "b": np.zeros(3)}, 2, "needs an array x; it has a, b"),
+    "text": ({"x": np.array([["a"] * 64])}, 2, "holds <U1"),
+}
+
+
+@pytest.mark.parametrize("case", APPLY_MISTAKES)
+def test_apply_refuses_data_that_do_not_fit(tmp_path, model_file, capsys, case):
+    arrays, code, words = APPLY_MISTAKES[case]
+    np.savez(tmp_path / "in.npz", **arrays)
+    line = one_line(capsys, apply(model_file, tmp_path / "in.npz", tmp_path / "out.npz"), code)
+    assert words in line
+    assert line.startswith("ldl apply: ")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_apply_refuses_files_that_do_not_fit(tmp_path, model_file, capsys):
+    source, out = tmp_path / "in.npz", tmp_path / "out.npz"
+    np.savez(source, x=np.zeros((2, 64)))
+    content = source.read_bytes()
+
+    def line(code, model=model_file, source=source, out=out):
+        return one_line(capsys, apply(model, source, out), code)
+
+    assert "there is no file" in line(2, source=tmp_path / "none.npz")
+    assert "none.safetensors: No such file" in line(1, model=tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"no model")
+    assert "bad.safetensors" in line(1, model=tmp_path / "bad.safetensors")
+    ldl.save(ldl.nn.Sequential(ldl.nn.Linear(64, 64)), tmp_path / "other.safetensors")
+    assert "a Sequential, and ldl apply takes an AutoEncoder" in line(
+        1, model=tmp_path / "other.safetensors"
+    )
+    halved = ldl.nn.AutoEncoder(ldl.nn.Linear(64, 8), ldl.nn.Linear(8, 32))
+    ldl.save(halved, tmp_path / "halved.safetensors")
+    assert "gives 32 values for 64" in line(1, model=tmp_path / "halved.safetensors")
+    assert "must end in .npz, got" in line(2, out=tmp_path / "out.png")
+    assert "is the input" in line(2, out=source)
+    assert source.read_bytes() == content
+    assert "cannot write" in line(1, out=tmp_path / "no folder" / "out.npz")
+    assert "--out" in one_line(capsys, main(["apply", str(model_file), str(source)]), 2)
+
+
 # ---- help and info -----------------------------------------------------------------------------
 
 
@@ -367,6 +520,18 @@ def test_help(capsys):
     said = capsys.readouterr().out
     for words in ("--hidden", "mnist-5k", "gaussian:S", "default", "examples:", "--resume"):
         assert words in said
+
+
+def test_the_rates_warm_up_is_in_the_help(capsys):
+    main(["denoise", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it rises over the first 2 % of the steps" in said
+    assert "ldl.optim.TrapezoidLR" in said
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ldl {ldl.__version__}\n"
 
 
 def test_no_command_shows_the_help(capsys):

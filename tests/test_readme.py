@@ -1,4 +1,4 @@
-"""The examples of the README run as they stand, on every backend that there is."""
+"""The examples of the README run as they stand, and what it lists is what there is."""
 
 import re
 from pathlib import Path
@@ -6,22 +6,36 @@ from pathlib import Path
 import pytest
 
 import ldl
+from ldl.cli import main
+from ldl.train import metrics
 
 README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+TEXT = README.read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def run(block, name):
+    """Run one of the examples; the values of its names."""
+    values = {"__name__": name}
+    exec(compile(block, "README.md", "exec"), values)
+    return values
+
+
+def test_every_example_has_a_test():
+    assert len(BLOCKS) == 3
 
 
 def test_the_first_example_denoises(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     ldl.manual_seed(0)
-    exec(compile(BLOCKS[0], "README.md", "exec"), {})
+    run(BLOCKS[0], "denoise")
     noisy, denoised = re.search(r"noisy (\S+) denoised (\S+)", capsys.readouterr().out).groups()
     assert float(denoised) < float(noisy) / 4
 
 
 def layer_of_ones_own():
     ldl.manual_seed(0)
-    exec(compile(BLOCKS[1], "README.md", "exec"), {})
+    run(BLOCKS[1], "layer")
 
 
 def test_the_second_example_is_a_layer_in_under_fifteen_lines():
@@ -37,3 +51,70 @@ def test_the_second_example_trains_on_the_host():
 def test_the_second_example_trains_on_the_gpu():
     with ldl.use_backend("cupy"):
         layer_of_ones_own()
+
+
+def test_the_third_example_classifies_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = run(BLOCKS[2], "classify")
+    assert first["scores"]["accuracy"] > 0.95
+    assert (first["labels"] == first["y_test"]).mean() == pytest.approx(first["scores"]["accuracy"])
+    assert len(first["history"]) < first["epochs"], "it did not stop early"
+    assert (tmp_path / "digits.checkpoint").exists()
+    again = run(BLOCKS[2], "classify")
+    assert again["scores"] == first["scores"]
+    assert again["history"]["seconds"] == first["history"]["seconds"], "it trained anew"
+
+
+# ---- what there is -------------------------------------------------------------------------------
+
+
+def listed():
+    """The names in the table of what there is, by the first word of their row."""
+    section = TEXT.partition("## What there is")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\w+) \| (.*) \|$", section, flags=re.MULTILINE)
+    return {kind: re.findall(r"`([^`]+)`", names) for kind, names in rows}
+
+
+def public(module, base, *left_out):
+    """The names of a module's public classes under `base`, but for bases."""
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {
+        name
+        for name, value in found.items()
+        if isinstance(value, type) and issubclass(value, base) and name not in left_out
+    }
+
+
+def test_what_is_listed_is_what_there_is():
+    names = listed()
+    nn, optim, data = ldl.nn, ldl.optim, ldl.data
+    modules = {*names["layers"], *names["activations"], *names["models"]}
+    assert modules == public(nn, nn.Module, "Module", "Activation")
+    assert set(names["losses"]) == public(nn, nn.Loss, "Loss", "ElementwiseLoss")
+    optimizers = {name for name in names["optimizers"] if not name.startswith("clip_")}
+    assert optimizers == public(optim, optim.Optimizer, "Optimizer")
+    assert set(names["schedules"]) == public(optim, optim.Schedule, "Schedule")
+    assert set(names["noises"]) == public(data, data.Noise, "Noise")
+    assert {f'"{name}"' for name in metrics._NAMED} == set(names["metrics"]) - {"ldl.Metric"}
+    for name in (*names["callbacks"], *names["training"], "ldl.Metric"):
+        assert hasattr(ldl, name.removeprefix("ldl."))
+
+
+def test_the_initialisers_listed_are_those_there_are():
+    names = listed()["initialisers"]
+    kinds = [name for name in names if name.endswith("_")]
+    found = {f"{kind}{form}" for kind in kinds for form in ("normal", "uniform")}
+    found |= set(names) - set(kinds) - {"normal", "uniform"}
+    assert found == set(ldl.nn.init._NAMED)
+
+
+def test_the_commands_of_the_readme_have_such_options(capsys):
+    """Each `ldl` line parses: it is tried with an option that the command then refuses."""
+    lines = re.findall(r"^ldl (?:denoise|apply).*?(?=  |$)", TEXT, flags=re.MULTILINE)
+    lines += re.findall(r"`ldl (?=denoise --)(.*?)`", TEXT)
+    assert len(lines) > 4
+    for line in lines:
+        words = line.removeprefix("ldl ").split()
+        assert main([*words, "--nothing-of-that-name"]) in (0, 2)
+        said = capsys.readouterr()
+        assert "no such option: --nothing-of-that-name" in said.err or "usage:" in said.out, line

@@ -1,4 +1,4 @@
-"""The `ldl` command: `ldl denoise`, `ldl info`."""
+"""The `ldl` command: `ldl denoise`, `ldl apply`, `ldl info`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ldl.cli import denoise, info
+import ldl
+from ldl.cli import apply, denoise, info
 from ldl.cli.errors import CommandError
 
 
@@ -25,8 +26,10 @@ def _parser() -> _Parser:
         description="Lightweight Deep Learning on NumPy or CuPy arrays.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"ldl {ldl.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     denoise.add_to(commands)
+    apply.add_to(commands)
     info.add_to(commands)
     return parser
 

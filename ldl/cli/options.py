@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import ldl
@@ -18,8 +18,8 @@ from ldl.random import check_seed
 DESCRIPTION = """\
 Train an autoencoder to take noise off images: it sees noisy ones and learns to give the clean ones.
 
-Written into DIR: model.safetensors (read it with ldl.load), metrics.json, history.csv, and two
-pictures, denoised.png (clean, noisy and denoised test images) and loss.png."""
+Written into DIR: model.safetensors (for ldl apply, or ldl.load in Python), metrics.json,
+history.csv, and two pictures, denoised.png (clean, noisy and denoised test images) and loss.png."""
 
 EPILOG = """\
 examples:
@@ -148,8 +148,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lr",
         type=_lr,
         metavar="X",
-        help="learning rate; it falls to 0 along a cosine over the last fifth of the steps "
-        "(default 0.002)",
+        help="learning rate; it rises over the first 2 %% of the steps and falls to 0 along a "
+        "cosine over the last fifth, see ldl.optim.TrapezoidLR (default 0.002)",
     )
     add(
         "--seed",
@@ -159,6 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--out",
+        type=_folder,
         default="runs/denoise",
         metavar="DIR",
         help="folder of the results (default runs/denoise); a run already there is overwritten",
@@ -181,6 +182,11 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def _cut(text: str) -> str:
+    """The text, no longer than a line takes."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
 def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """The same function with its ValueErrors as argparse wants them."""
 
@@ -199,7 +205,7 @@ def _data(text: str) -> str:
         return text
     if not text.endswith(".npz"):
         raise ValueError(f"no data set is named {text!r}; there are: {', '.join(NAMES)}, PATH.npz")
-    return str(Path(text).expanduser().resolve())
+    return os.path.realpath(os.path.expanduser(text))
 
 
 @_checked
@@ -217,7 +223,7 @@ def _hidden(text: str) -> list[int]:
     except ValueError:
         widths = []
     if not widths or min(widths) < 1:
-        raise ValueError(f"needs positive widths such as 256,64, got {text!r}")
+        raise ValueError(f"needs positive widths such as 256,64, got {_cut(text)!r}")
     return widths
 
 
@@ -228,9 +234,16 @@ def _noise(text: str) -> str:
 
 @_checked
 def _at_least_one(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ValueError(f"needs a whole number from 1 on, got {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise ValueError(f"needs a whole number from 1 to 999999999, got {_cut(text)!r}")
     return int(text)
+
+
+@_checked
+def _folder(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"needs a folder, got {text!r}")
+    return text
 
 
 @_checked

@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,12 +76,13 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
 def _packaged_table(package: str, path: str) -> Host:
     """The rows of a gzipped CSV file that a package ships, found without importing the package."""
     spec = find_spec(package)
+    name = {"sklearn": "scikit-learn"}.get(package, package)
     if spec is None or not spec.submodule_search_locations:
-        raise DataUnavailableError(f"this data comes with {package}: pip install 'ldl[demo]'")
+        raise DataUnavailableError(f"this data comes with {name}: pip install {name}")
     file = Path(spec.submodule_search_locations[0]) / path
     if not file.is_file():
         raise DataUnavailableError(
-            f"this version of {package} has no {path}: pip install --upgrade 'ldl[demo]'"
+            f"this version of {name} has no {path}: pip install --upgrade {name}"
         )
     lines = gzip.decompress(file.read_bytes()).decode("ascii").splitlines()
     return np.loadtxt(lines, np.float32, delimiter=",")
@@ -101,23 +103,69 @@ def _order(n: int) -> Host:
     return random.permutation(n, random.Stream(0, random.SPLIT).next())
 
 
-def _read_npz(path: Path) -> Dataset:
-    """The data set in an .npz file; ValueError naming what is wrong with it."""
+def read_samples(path: str | os.PathLike[str]) -> tuple[Host, tuple[int, ...]]:
+    """The samples of an .npz file as float32 rows (N, D) in [0, 1], and the shape they have there.
+
+    They are array `x`, or the only one there is, of the shapes and types that `load_dataset` takes;
+    ValueError naming what is wrong where they are not.
+    """
+    path = Path(path)
+    arrays = _arrays(path)
+    name = _only(arrays)
+    if not name:
+        raise ValueError(f"{path} needs an array x; it has {', '.join(arrays) or 'none'}")
+    shape = arrays[name].shape
+    x = _unit(path, name, arrays.pop(name))
+    return np.ascontiguousarray(x.reshape(len(x), -1)), shape
+
+
+def _arrays(path: Path) -> dict[str, Host]:
+    """The arrays in an .npz file by name; ValueError naming what is wrong with it."""
     try:
         with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
+            start = file.read(6)
+            file.seek(0)
+            if start == b"\x93NUMPY":
                 raise ValueError("it is a single .npy array: save it with numpy.savez")
-            arrays = {name: content[name] for name in content.files}
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is no .npz file, as numpy.savez writes, or is cut short")
+            file.seek(0)
+            content = np.load(file, allow_pickle=False)
+            return {name: _array(content, name) for name in content.files}
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        raise ValueError(f"{path} cannot be read: {error or 'not enough memory'}") from error
+    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise a dozen kinds
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ValueError(f"{path} cannot be read: {reason.splitlines()[0]}") from error
+
+
+def _array(content: Any, name: str) -> Host:
+    try:
+        array = content[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(f"{name} holds Python objects, not numbers") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} is not an array: write the file with numpy.savez")
+    return array
+
+
+def _only(arrays: dict[str, Host]) -> str:
+    """The name of the array to take where one is wanted: x, or the only one, or ""."""
+    if "x" in arrays:
+        return "x"
+    return next(iter(arrays), "") if len(arrays) == 1 else ""
+
+
+def _read_npz(path: Path) -> Dataset:
+    """The data set in an .npz file; ValueError naming what is wrong with it."""
+    arrays = _arrays(path)
     if "x_train" in arrays and "x_test" in arrays:
         x_train, x_test = (_unit(path, n, arrays[n]) for n in ("x_train", "x_test"))
         y_train, y_test = arrays.get("y_train"), arrays.get("y_test")
     else:
-        only = "x" if "x" in arrays else next(iter(arrays), "") if len(arrays) == 1 else ""
+        only = _only(arrays)
         if not only:
             raise ValueError(
                 f"{path} needs arrays x_train and x_test, or x alone; it has "
@@ -166,14 +214,16 @@ def _unit(path: Path, name: str, x: Host) -> Host:
     if low < 0 or high > top:
         raise ValueError(
             f"{where} ranges from {low} to {high}; {x.dtype} must lie in [0, {top}]: "
-            "rescale it with (x - x.min()) / (x.max() - x.min())"
+            f"rescale it with (x - x.min()) / (x.max() - x.min()), or cut it with x.clip(0, {top})"
         )
     if top == 255 and high == 1:
         raise ValueError(
             f"{where} holds integers 0 and 1 alone, and 255 is taken for white: store "
             "x.astype(bool) or x.astype('float32')"
         )
-    return (x / top).astype(np.float32)
+    x = x.astype(np.float32)
+    x /= np.float32(top)
+    return x
 
 
 def _dataset(

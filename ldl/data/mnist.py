@@ -5,10 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+
+from ldl.io import write_atomically
 
 Host = np.ndarray[Any, np.dtype[Any]]
 """An array on the host."""
@@ -48,13 +52,17 @@ def read_mnist() -> tuple[Host, Host, Host, Host]:
     Images are (60000, 28, 28) and (10000, 28, 28), labels (60000,) and (10000,).
 
     The files are those in the folder `mnist` of LDL_DATA_DIR, or of pooch's cache for ldl where
-    that variable is not set; missing ones are downloaded into it. A folder that has them all is
-    only read, and needs neither pooch nor a network.
+    that variable is not set; missing ones are downloaded into it, each whole or not at all, and the
+    folder is made once there is something to put into it. A folder that has them all is only read,
+    and needs neither pooch nor a network.
 
     Raises DataUnavailableError where a file cannot be had or has another hash than it must.
     """
     folder = _folder()
-    arrays = [read_idx(_fetch(name, folder)) for name in SHA256]
+    missing = [name for name in SHA256 if not (folder / name).is_file()]
+    if missing:
+        _download(missing, folder)
+    arrays = [read_idx(_checked(folder / name)) for name in SHA256]
     return arrays[0], arrays[1], arrays[2], arrays[3]
 
 
@@ -79,35 +87,55 @@ def read_idx(path: Path) -> Host:
 
 def _folder() -> Path:
     given = os.environ.get("LDL_DATA_DIR")
-    root = Path(given).expanduser() if given else Path(_pooch().os_cache("ldl"))
-    return root / "mnist"
+    root = os.path.expanduser(given) if given else _pooch().os_cache("ldl")
+    return Path(root) / "mnist"
 
 
-def _fetch(name: str, folder: Path) -> Path:
-    """The file of that name in the folder, downloaded if it is not there."""
-    path = folder / name
-    if not path.is_file():
-        _download(name, folder)
+def _checked(path: Path) -> Path:
+    """The same path; DataUnavailableError where the file has another hash than it must."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256[name]:
+    if found != SHA256[path.name]:
         raise DataUnavailableError(
             f"{path} is damaged or is not MNIST's: its SHA-256 is {found[:12]}... instead of "
-            f"{SHA256[name][:12]}...; delete it to have it downloaded again"
+            f"{SHA256[path.name][:12]}...; delete it to have it downloaded again"
         )
     return path
 
 
-def _download(name: str, folder: Path) -> None:
+def _download(names: list[str], folder: Path) -> None:
+    """Download files of these names, and move each into the folder when it is whole."""
+    _pooch()
+    print(f"downloading MNIST, 12 MB, into {folder}", file=sys.stderr, flush=True)
+    with TemporaryDirectory(prefix="ldl-mnist-") as scratch:
+        for name in names:
+            _retrieve(name, Path(scratch), folder)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(folder / name, Path(scratch, name).read_bytes())
+            except OSError as error:
+                raise DataUnavailableError(
+                    f"cannot write {folder}: {error.strerror or error}; set LDL_DATA_DIR to "
+                    "another folder"
+                ) from error
+
+
+def _retrieve(name: str, scratch: Path, folder: Path) -> None:
+    """Download one file into `scratch` from the first mirror that gives it as it must be."""
     pooch = _pooch()
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
+    logger = pooch.get_logger()
+    level = logger.level
     causes = []
     for mirror in MIRRORS:
         try:
-            pooch.retrieve(mirror + name, f"sha256:{SHA256[name]}", name, folder, None, downloader)
+            logger.setLevel("ERROR")  # it would announce every file and mirror
+            pooch.retrieve(mirror + name, f"sha256:{SHA256[name]}", name, scratch, None, downloader)
             return
         except (OSError, ValueError) as error:
             causes.append(_cause(error))
+        finally:
+            logger.setLevel(level)
     raise DataUnavailableError(
         f"MNIST is not in {folder} and could not be downloaded ({'; '.join(dict.fromkeys(causes))})"
         f". Without a network: put {', '.join(SHA256)} into a folder DIR/mnist and set "
@@ -130,7 +158,7 @@ def _pooch() -> Any:
         import pooch
     except ImportError as error:
         raise DataUnavailableError(
-            "downloading MNIST needs pooch: pip install 'ldl[demo]', or set LDL_DATA_DIR=DIR with "
+            "downloading MNIST needs pooch: pip install pooch, or set LDL_DATA_DIR=DIR with "
             f"{', '.join(SHA256)} in DIR/mnist"
         ) from error
     return pooch

@@ -1,0 +1,98 @@
+"""`ldl apply`: run a saved autoencoder over one's own samples."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+import ldl
+from ldl.cli.errors import CommandError, UsageError
+from ldl.data.datasets import read_samples
+from ldl.data.mnist import Host
+from ldl.io import write_atomically
+
+BATCH = 1024
+"""Samples that the model sees at a time, so that its layers' outputs stay small."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to an ArgumentParser's subparsers."""
+    parser = commands.add_parser(
+        "apply",
+        help="run a saved autoencoder over samples of your own",
+        description="Run an autoencoder that `ldl denoise` or ldl.save wrote over the samples in "
+        "an .npz file, and write what it makes of them into another, as array x of the same shape.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL.safetensors", help="the saved model")
+    parser.add_argument(
+        "input",
+        metavar="INPUT.npz",
+        help="array x (or the only one there is) of rows or images, integers 0..255 or floats "
+        "0..1, as many values a sample as the model takes",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="OUT.npz",
+        help="the file to write, float32; one that is already there is overwritten",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, compute and write; CommandError for whatever the user can mend."""
+    if not args.out.endswith(".npz"):
+        raise UsageError(f"--out must end in .npz, got {args.out!r}")
+    if os.path.realpath(args.out) == os.path.realpath(args.input):
+        raise UsageError(f"--out {args.out} is the input: give another name")
+    model = _model(args.model)
+    try:
+        x, shape = read_samples(args.input)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
+        content = BytesIO()
+        np.savez(content, x=_output(model, x, shape).reshape(shape))
+        write_atomically(args.out, content.getvalue())
+    except MemoryError as error:
+        raise CommandError("not enough memory: give a file of fewer samples") from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"cannot write {args.out}: {error.strerror or error}") from error
+    print(f"written {args.out}: array x of shape {shape}, float32")
+
+
+def _model(path: str) -> ldl.nn.AutoEncoder:
+    try:
+        model = ldl.load(path)
+    except ldl.CheckpointError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror or error}") from error
+    if not isinstance(model, ldl.nn.AutoEncoder):
+        kind = type(model).__name__
+        raise CommandError(f"{path} holds a {kind}, and ldl apply takes an AutoEncoder")
+    return model
+
+
+def _output(model: ldl.nn.AutoEncoder, x: Host, shape: tuple[int, ...]) -> Host:
+    """What the model makes of rows x (N, D), by batches; `shape` is how the file has them."""
+    width = x.shape[1]
+    takes = next((m.in_features for m in model.modules() if isinstance(m, ldl.nn.Linear)), width)
+    if takes != width:
+        image = f" ({'x'.join(map(str, shape[1:]))})" if len(shape) > 2 else ""
+        raise UsageError(f"a sample of x has {width} values{image}, the model takes {takes}")
+    y = np.empty_like(x)
+    for start in range(0, len(x), BATCH):
+        part = model.backend.to_numpy(model.denoise(x[start : start + BATCH]))
+        if part.shape[1:] != (width,):
+            gives = "x".join(map(str, part.shape[1:]))
+            raise CommandError(f"the model gives {gives} values for {width}: not an image again")
+        y[start : start + BATCH] = part
+    return y
