@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ldl import random
 from ldl.backend import Backend, DType, Recording
 
 __all__ = ["NumpyBackend"]
+
+FEW = 1024
+"""Random numbers that are drawn sooner than Numba is asked."""
 
 PIECE = 32_768
 """Elements of an update that stay in the processor's cache, where NumPy passes over them often."""
@@ -52,6 +56,34 @@ class NumpyBackend(Backend):
     def to_numpy(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The array itself."""
         return array
+
+    def uniform(
+        self, shape: tuple[int, ...], dtype: DType, key: random.Key
+    ) -> np.ndarray[Any, Any]:
+        """The generic body's numbers, drawn on all threads by Numba."""
+        if fuser() is None or np.prod(shape) < FEW:
+            return super().uniform(shape, dtype, key)
+        from ldl_numpy.draws import fill_uniform
+        from ldl_numpy.source import lock
+
+        out = np.empty(shape, np.float32)
+        with lock:
+            fill_uniform(out.reshape(-1), np.uint64(key.seed), np.uint64(key.stream), key.draw)
+        return out.astype(dtype, copy=False)
+
+    def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> np.ndarray[Any, Any]:
+        """The generic body's numbers, to rounding."""
+        size = int(np.prod(shape))
+        if fuser() is None or size < FEW or np.dtype(dtype) != np.float32:
+            return super().normal(shape, dtype, key)
+        from ldl_numpy.draws import box_muller
+        from ldl_numpy.source import lock
+
+        u = self.uniform((size + size % 2,), dtype, key)
+        out = np.empty(len(u), np.float32)
+        with lock:
+            box_muller(u, out)
+        return out[:size].reshape(shape)
 
     def record(
         self,

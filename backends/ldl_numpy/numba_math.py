@@ -120,6 +120,27 @@ def tanh_f4(x):
     return near if a < f4(0.625) else far
 
 
+@njit(inline="always")
+def sinpi2_f4(t):
+    """Sin 2πt for t in [0, 1], from sin and cos on [-π/4, π/4]."""
+    q = np.floor(t * f4(4.0) + f4(0.5))
+    x = (t - q * f4(0.25)) * f4(6.283185307179586)
+    z = x * x
+    sin = ((f4(-1.9515295891e-4) * z + f4(8.3321608736e-3)) * z - f4(1.6666654611e-1)) * z * x + x
+    p = (f4(2.443315711809948e-5) * z + f4(-1.388731625493765e-3)) * z
+    cos = (p + f4(4.166664568298827e-2)) * z * z - f4(0.5) * z + f4(1.0)
+    quarter = i4(q) & i4(3)
+    y = cos if quarter & i4(1) else sin
+    return -y if quarter & i4(2) else y
+
+
+@njit(inline="always")
+def cospi2_f4(t):
+    """Cos 2πt for t in [0, 1]."""
+    u = t + f4(0.25)
+    return sinpi2_f4(u)
+
+
 exp_f8 = math.exp
 log_f8 = math.log
 log1p_f8 = math.log1p

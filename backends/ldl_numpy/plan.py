@@ -108,7 +108,7 @@ class _Memory:
 
     def _take(self, free: list[Host], value: Value) -> Host:
         nbytes = value.array.nbytes
-        fitting = [raw for raw in free if raw.nbytes >= nbytes]
+        fitting = [raw for raw in free if nbytes <= raw.nbytes <= 2 * nbytes]
         if fitting and nbytes:
             raw = min(fitting, key=lambda raw: raw.nbytes)
             free[:] = [other for other in free if other is not raw]

@@ -39,10 +39,15 @@ class PlannedStep(Recording):
         super().__init__(function, parts)
         inside = _inside(parts)
         parameters = _parameters(parts)
-        first = _DryRun(function, parts, inputs)
+        try:
+            first = _DryRun(function, parts, inputs, writable=False)
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            first = _DryRun(function, parts, inputs, writable=True)
         if first.makes_gradients():
-            first = _DryRun(function, parts, inputs)
-        _compare(first.trace, _DryRun(function, parts, inputs).trace)
+            first = _DryRun(function, parts, inputs, first.writable)
+        _compare(first.trace, _DryRun(function, parts, inputs, first.writable).trace)
         values = [first.trace.external(array) for array in inputs]
         self._plan = Plan(first.trace, values, first.results, fuse)
         self._written = [(p, q.has_grad) for p, q in zip(parameters, first.parameters, strict=True)]
@@ -90,18 +95,33 @@ class Unplayed(Recording):
 
 
 class _DryRun:
-    """The function, traced on copies of its parts."""
+    """The function, traced on copies of its parts.
+
+    Their arrays are the parts' own, not to be written to, or `writable` copies. The memory of a
+    gradient that says nothing is written to as it is.
+    """
 
     def __init__(
-        self, function: Function, parts: Sequence[Differentiable], inputs: Sequence[Host]
+        self,
+        function: Function,
+        parts: Sequence[Differentiable],
+        inputs: Sequence[Host],
+        writable: bool,
     ) -> None:
         self.trace = trace = Trace()
+        self.writable = writable
         originals = _inside(parts)
         self.originals = _parameters(parts)
         streams = [v for part in originals for v in vars(part).values() if isinstance(v, Stream)]
         arrays = [a for part in originals for a in _arrays(vars(part))]
-        arrays += [a for p in self.originals for a in (p.data, p.grad_buffer) if a is not None]
-        copies = copy.deepcopy(tuple(parts), {id(a): trace.wrap(a) for a in arrays})
+        arrays += [p.data for p in self.originals]
+        traced = {id(a): trace.wrap(a, writable) for a in arrays}
+        for p in self.originals:
+            if p.grad_buffer is not None:
+                held = trace.wrap(p.grad_buffer, writable=p.has_grad)
+                held.array = held.array if p.has_grad else p.grad_buffer
+                traced[id(p.grad_buffer)] = held
+        copies = copy.deepcopy(tuple(parts), traced)
         self.parameters = _parameters(copies)
         backend = TracingBackend(trace, streams)
         for part in _inside(copies):
@@ -193,9 +213,9 @@ def _same_input(x: Any, y: Any) -> bool:
         return False
     if not isinstance(x, Ref):
         return bool(np.array_equal(x, y, equal_nan=True))
-    return x.path == y.path and (
-        x.value.external is None or np.array_equal(x.value.array, y.value.array, equal_nan=True)
-    )
+    a, b = x.value.external, y.value.external
+    same = a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))
+    return same and x.path == y.path
 
 
 def reason(error: BaseException) -> str:
@@ -224,7 +244,7 @@ def plan_kernel(
     """
     trace = Trace()
     backend = TracingBackend(trace, [])
-    traced = [None if a is None else trace.wrap(a) for a in arrays]
+    traced = [None if a is None else trace.wrap(a, writable=True) for a in arrays]
     varying = {key: trace.wrap(x) for key, x in numbers.items()}
     getattr(Backend, name)(backend, *traced, **varying, **constants)
     given = [a for a in (*arrays, *numbers.values()) if a is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,17 @@ class CannotTraceError(Exception):
 class Value:
     """A piece of memory: made anew by the trace, or `external` (inputs, parameters, constants)."""
 
-    __slots__ = ("array", "external", "name")
+    __slots__ = ("__dict__", "dtype", "external", "shape")
 
-    def __init__(self, array: Host, external: Host | None = None, name: str = "") -> None:
-        self.array = array
+    def __init__(self, like: Host, external: Host | None = None) -> None:
+        self.shape = like.shape
+        self.dtype = like.dtype
         self.external = external
-        self.name = name
+
+    @cached_property
+    def array(self) -> Host:
+        """An array of that shape and type, for looking at views of it; it holds nothing."""
+        return np.empty(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)

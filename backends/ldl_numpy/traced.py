@@ -26,18 +26,20 @@ class Trace:
     values: dict[int, Value] = field(default_factory=dict)
     """External values by the identity of their arrays."""
 
-    def external(self, array: Host, name: str = "") -> Value:
+    def external(self, array: Host) -> Value:
         """The value of an array that the trace did not make."""
         if id(array) not in self.values:
-            self.values[id(array)] = Value(array, array, name)
+            self.values[id(array)] = Value(array, array)
         return self.values[id(array)]
 
-    def wrap(self, array: Host, name: str = "") -> Traced:
-        """A traced array that stands for `array`; what is written goes to a copy for now."""
-        value = self.external(array, name)
-        if value.array is array:
-            value.array = array.copy()
-        return Traced(self, Ref(value), value.array)
+    def wrap(self, array: Host, writable: bool = False) -> Traced:
+        """A traced array that stands for `array`.
+
+        It is not to be written to; where it is `writable`, what is written goes to a copy for now.
+        """
+        held = array.copy() if writable else array.view()
+        held.flags.writeable = writable
+        return Traced(self, Ref(self.external(array)), held)
 
     def ref(self, x: Any) -> Any:
         """A Ref for an array of any kind, the thing itself for a constant."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ldl import random
-from ldl.backend import Backend, DType
+from ldl.backend import Backend, DType, get_backend
 from ldl_numpy.trace import CannotTraceError, Host
 from ldl_numpy.traced import Trace, Traced, copy_into, plain
 
@@ -63,7 +63,7 @@ class TracingBackend(Backend):
             raise CannotTraceError("draws random numbers of a stream that is not the model's")
 
         def run(out: Host) -> None:
-            np.copyto(out, random.uniform(shape, stream.next()))
+            np.copyto(out, get_backend("numpy").uniform(shape, out.dtype, stream.next()))
 
         result = random.uniform(shape, key).astype(dtype)
         return self.trace.add(run, (), None, result)
