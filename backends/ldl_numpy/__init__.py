@@ -62,7 +62,8 @@ class NumpyBackend(Backend):
     ) -> np.ndarray[Any, Any]:
         """The generic body's numbers, drawn on all threads by Numba."""
         if fuser() is None or np.prod(shape) < FEW:
-            return super().uniform(shape, dtype, key)
+            drawn: np.ndarray[Any, Any] = super().uniform(shape, dtype, key)
+            return drawn
         from ldl_numpy.draws import fill_uniform
         from ldl_numpy.source import lock
 
@@ -75,7 +76,8 @@ class NumpyBackend(Backend):
         """The generic body's numbers, to rounding."""
         size = int(np.prod(shape))
         if fuser() is None or size < FEW or np.dtype(dtype) != np.float32:
-            return super().normal(shape, dtype, key)
+            drawn: np.ndarray[Any, Any] = super().normal(shape, dtype, key)
+            return drawn
         from ldl_numpy.draws import box_muller
         from ldl_numpy.source import lock
 
@@ -112,22 +114,35 @@ class NumpyBackend(Backend):
         **constants: Any,
     ) -> None:
         """The kernel's generic body, planned: one loop with Numba, else piece by piece."""
-        from ldl_numpy.record import plan_kernel
-
         first = arrays[0]
         size = len(first)
         piece = size if fuser() is not None else PIECE
-        held = {name: np.asarray(x, first.dtype) for name, x in numbers.items()}
         plans: dict[Any, Any] = self._plans.__dict__.setdefault("of_kernels", {})
-        present = [a is not None for a in arrays]
+        present = tuple([a is not None for a in arrays])
         for start in range(0, size, piece):
-            cut = [None if a is None else a[start : start + piece] for a in arrays]
-            length = min(piece, size - start)
-            key = kernel, length, first.dtype, tuple(present), tuple(constants.items())
-            plan = plans.get(key)
-            if plan is None:
-                plan = plans[key] = plan_kernel(kernel, cut, held, constants, fuser())
-            plan(*(a for a in cut if a is not None), *held.values())
+            whole = size <= piece
+            cut = arrays if whole else [_piece(a, start, piece) for a in arrays]
+            length = size if whole else min(piece, size - start)
+            key = kernel, length, first.dtype, present, *constants.values()
+            if key not in plans:
+                plans[key] = self._planned(kernel, cut, numbers, constants)
+            plan, held = plans[key]
+            for name, number in numbers.items():
+                held[name][()] = number
+            plan(*[a for a in cut if a is not None], *held.values())
+
+    def _planned(
+        self, kernel: str, arrays: Sequence[Any], numbers: dict[str, float], constants: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """The plan of a kernel, and the arrays without axes that it reads its numbers from."""
+        from ldl_numpy.record import plan_kernel
+
+        held = {name: np.array(x, arrays[0].dtype) for name, x in numbers.items()}
+        return plan_kernel(kernel, arrays, held, constants, fuser()), held
+
+
+def _piece(array: Any, start: int, length: int) -> Any:
+    return None if array is None else array[start : start + length]
 
 
 @cache

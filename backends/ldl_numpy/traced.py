@@ -168,6 +168,8 @@ class Traced(NDArrayOperatorsMixin):
         if method == "reduce":
             return self._reduce(ufunc, inputs[0], out[0], **kwargs)
         target = out[0]
+        if ufunc is np.matmul and [np.shape(plain(x))[1:] for x in inputs[:1]] == [(1,)]:
+            ufunc = np.multiply  # a column times a row: every element is one product
         result = ufunc(*plain(inputs), out=None if target is None else plain(target), **kwargs)
         run = partial(ufunc, **kwargs) if kwargs else ufunc
         if ufunc in (np.maximum, np.minimum):
