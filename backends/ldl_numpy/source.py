@@ -161,10 +161,12 @@ class Source:
             f"def loop(rows, columns, {', '.join(names)}):",
             *(f"    {line}" for line in self.before),
             f"    for p in {'prange' if parallel else 'range'}({self.parts}):",
+            "        mode = flush_subnormals()",
             *(f"        {line}" for line in self.zero),
             f"        for i in range({i[0]}, {i[1]}):",
             f"            for j in range({j[0]}, {j[1]}):",
             *(f"                {line}" for line in self.body),
+            "        restore(mode)",
             *(f"    {line}" for line in self.after),
         ]
         return "\n".join(lines) + "\n"
