@@ -10,6 +10,7 @@ from ldl.backend import (
     use_backend,
 )
 from ldl.io import CheckpointError, load, register, save
+from ldl.nn.check import GradientError, check_gradients
 from ldl.nn.predictor import Predictor
 from ldl.random import manual_seed
 from ldl.train import (
@@ -33,11 +34,14 @@ __all__ = [
     "CheckpointError",
     "DivergedError",
     "EarlyStopping",
+    "GradientError",
     "History",
     "Metric",
     "Predictor",
+    "Run",
     "TrainStep",
     "backend_names",
+    "check_gradients",
     "data",
     "evaluate",
     "fit",

@@ -202,7 +202,7 @@ class Backend:
         a = a.reshape(-1)
         return self.xp.dot(a, a)
 
-    def settle(self, a: Array) -> None:
+    def _settle(self, a: Array) -> None:
         """a ← (a + c) - c, in place, for c so small that only subnormal numbers become zero.
 
         An average of gradients that have stopped decays to subnormal numbers and stays there, since
@@ -230,7 +230,7 @@ class Backend:
         if v is not None:
             v *= momentum
             v += g
-            self.settle(v)
+            self._settle(v)
             g = g + momentum * v if nesterov else v
         p -= lr * g
 
@@ -252,12 +252,12 @@ class Backend:
             g = g + weight_decay * p
         s *= alpha
         s += (1 - alpha) * g * g
-        self.settle(s)
+        self._settle(s)
         d = g / (self.xp.sqrt(s) + eps)
         if v is not None:
             v *= momentum
             v += d
-            self.settle(v)
+            self._settle(v)
             d = v
         p -= lr * d
 
@@ -288,10 +288,10 @@ class Backend:
             g = g + weight_decay * p
         m *= beta1
         m += (1 - beta1) * g
-        self.settle(m)
+        self._settle(m)
         v *= beta2
         v += (1 - beta2) * (g * g)
-        self.settle(v)
+        self._settle(v)
         p -= rate * m / (self.xp.sqrt(v) * scale + eps)
 
 

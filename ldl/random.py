@@ -9,6 +9,9 @@ space of 2⁶⁴ blocks; nothing is shared, so a draw can be repeated, skipped o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -92,9 +95,24 @@ def next_weights() -> Key:
         return _weights.next()
 
 
+_uncounted: ContextVar[bool] = ContextVar("ldl_uncounted", default=False)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Inside the block, what is built for a trial takes no stream from what is built later."""
+    token = _uncounted.set(True)
+    try:
+        yield
+    finally:
+        _uncounted.reset(token)
+
+
 def next_stream(purpose: int) -> Stream:
     """A stream of the seed in force that nothing else draws from."""
     global _streams
+    if _uncounted.get():
+        return Stream(_weights.seed, purpose)
     with _lock:
         _streams += 1
         return Stream(_weights.seed, purpose, _streams - 1)

@@ -306,7 +306,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_changes_nothing(tmp_path):
 def test_early_stopping_keeps_a_copy_of_the_best_weights():  # case 17
     model = classifier()
     seen = {}
-    stopping = ldl.EarlyStopping("score", patience=2)
+    stopping = ldl.EarlyStopping("score", patience=2, mode="min")
     scores = [3.0, 1.0, 2.0, 2.0, 0.0]
 
     def score(run):
@@ -332,8 +332,8 @@ def test_the_best_weights_come_back_also_when_patience_never_runs_out():  # case
 
 
 def test_a_figure_that_does_not_exist_is_named_with_those_that_do():
-    with pytest.raises(ValueError, match="'val_loss' to monitor; there are: epoch, loss"):
-        fit(classifier(), 1, callbacks=[ldl.EarlyStopping()])
+    with pytest.raises(ValueError, match="'accuracy' to monitor; there are: epoch, loss"):
+        fit(classifier(), 1, callbacks=[ldl.EarlyStopping("accuracy")])
 
 
 # ---- faults --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The functions that fused loops call are the mathematical ones, to a few units in the last place."""
+"""What fused loops call are the mathematical functions, to a few units in the last place."""
 
 from __future__ import annotations
 

@@ -38,12 +38,26 @@ class Arrays:
         return len(self.x)
 
     def place(self, backend: Backend, dtype: DType, labels: bool) -> Arrays:
-        """The same on a backend, cast to `dtype`, but for a y of shape (N,) where `labels`."""
+        """The same on a backend, cast to `dtype`, but for a y of shape (N,) where `labels`.
+
+        ValueError for x beyond [0, 1] where the noise cuts to it.
+        """
         x = backend.asarray(self.x, dtype)
+        if getattr(self.noise, "cuts", False):
+            self._check_range(self.x if isinstance(self.x, np.ndarray) else x)
         if self.y is self.x:
             return Arrays(x, noise=self.noise)
         kept = labels and self.y.ndim == 1
         return Arrays(x, backend.asarray(self.y, None if kept else dtype), self.noise)
+
+    def _check_range(self, x: Array) -> None:
+        low, high = float(x.min()), float(x.max())
+        if low < -1e-6 or high > 1 + 1e-6:  # but for rounding
+            strength = getattr(self.noise, "strength", 0.5)
+            raise ValueError(
+                f"{self.noise!r} cuts to [0, 1], but x goes from {low:.3g} to {high:.3g}: scale x "
+                f"to [0, 1], or use one that does not, GaussianNoise({strength:g}, clip=False)"
+            )
 
     def batches(
         self, backend: Backend, size: int, order: Any = None, stream: Stream | None = None
@@ -108,6 +122,11 @@ def as_data(data: Any) -> Data:
         return Arrays(*data)
     if hasattr(data, "shape"):
         return Arrays(data)
+    if hasattr(data, "x_train"):
+        raise TypeError(
+            "a data set d has a part to train on and one to test: give (d.x_train, d.y_train), or "
+            "d.x_train alone to an autoencoder"
+        )
     if hasattr(data, "__iter__"):
         return Stored(data)
     raise TypeError(

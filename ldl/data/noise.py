@@ -1,7 +1,8 @@
 """Noise for denoising: functions of a batch that corrupt it on its own device.
 
-A noise is called as `noise(x, stream, backend)`: x (N, …) of values in [0, 1] on that backend, and
-a `ldl.random.Stream` whose next draw it takes. One seed gives the same noise on every backend.
+A noise is called as `noise(x, stream, backend)`: x (N, …) on that backend, of values in [0, 1]
+unless the noise says otherwise, and a `ldl.random.Stream` whose next draw it takes. One seed gives
+the same noise on every backend.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ class Noise:
 
     form: str
     low, high = 0.0, 1.0
+    cuts = False
+    """Whether values are cut to [0, 1]; data beyond are then refused, once, before they are cut."""
 
     def __init__(self, strength: float) -> None:
         self.strength = float(strength)
         if not (self.low < self.strength <= self.high and isfinite(self.strength)):
-            raise ValueError(
-                f"the strength of {self.form} noise must lie in ({self.low:g}, {self.high:g}], "
-                f"got {strength!r}"
-            )
+            bounds = f"lie in ({self.low:g}, {self.high:g}]"
+            if not isfinite(self.high):
+                bounds = f"be finite and more than {self.low:g}"
+            raise ValueError(f"the strength of {self.form} noise must {bounds}, got {strength!r}")
 
     def __call__(self, x: Array, stream: Stream, backend: Backend) -> Array:
         """x, corrupted."""
@@ -38,17 +41,24 @@ class Noise:
 
 
 class GaussianNoise(Noise):
-    """x + σn, n standard normal, cut to [0, 1]."""
+    """x + σn, n standard normal, cut to [0, 1] unless `clip` is False: x may be anything then."""
 
     form = "gaussian"
     high = float("inf")
 
+    def __init__(self, strength: float, clip: bool = True) -> None:
+        super().__init__(strength)
+        self.cuts = bool(clip)
+
     def __call__(self, x: Array, stream: Stream, backend: Backend) -> Array:
-        """x + σn, cut to [0, 1]."""
+        """x + σn, cut to [0, 1] where it is to be."""
         noisy = backend.normal(tuple(x.shape), x.dtype, stream.next())
         noisy *= self.strength
         noisy += x
-        return backend.xp.clip(noisy, 0, 1, out=noisy)
+        return backend.xp.clip(noisy, 0, 1, out=noisy) if self.cuts else noisy
+
+    def __repr__(self) -> str:
+        return f"GaussianNoise({self.strength:g}{'' if self.cuts else ', clip=False'})"
 
 
 class MaskingNoise(Noise):

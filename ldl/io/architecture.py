@@ -21,7 +21,7 @@ from ldl import nn
 from ldl.nn.module import Module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from inspect import Signature
 
 M = TypeVar("M", bound=type[Module])
@@ -37,6 +37,12 @@ _registered: dict[str, type[Module]] = {}
 
 def register(cls: M) -> M:
     """Let `ldl.save` and `ldl.load` handle a Module subclass; a class decorator.
+
+    A file holds a module as its class's name and the arguments that `__init__` was called with,
+    which are recorded by themselves: None, bools, ints, finite floats, strs, modules, and lists,
+    tuples and dicts (with str keys) of these. Arrays are no arguments; they are weights, in
+    Parameters. An attribute that has an argument's name and is a number or a str is saved as it is
+    now. Loading calls `__init__` with all that and copies the weights in.
 
     The class is known by its name. Defining it anew, as a notebook does, replaces it. Raises
     TypeError for what is no Module subclass, and ValueError for a name that a class of `ldl.nn` or
@@ -55,8 +61,10 @@ def register(cls: M) -> M:
     return cls
 
 
-def describe(model: Module) -> dict[str, Any]:
-    """The model as JSON.
+def describe(
+    model: Module, changed: Mapping[int, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The model as JSON, with `changed` arguments, by a module's id and their names.
 
     Raises TypeError for a class that is not registered, for an argument that JSON cannot hold and
     for a module whose weights `state_dict` does not give, and ValueError for a model beyond the
@@ -64,6 +72,7 @@ def describe(model: Module) -> dict[str, Any]:
     """
     numbers: dict[int, tuple[int, str]] = {}
     saved = {id(parameter) for parameter in model.parameters()}
+    changed = changed or {}
     count = 0
 
     def from_module(module: Module, depth: int) -> dict[str, Any]:
@@ -82,12 +91,13 @@ def describe(model: Module) -> dict[str, Any]:
         if own and saved.isdisjoint(own):
             raise TypeError(
                 f"{module!r} stands where its weights are not found, so that they would be lost: "
-                "keep modules in attributes, or in lists or tuples that are attributes"
+                "keep modules in attributes, or in lists, tuples or dicts that are attributes"
             )
         signature = _signature(cls.__init__)
         given, named = module._arguments
         args: dict[str, Any] = {}
-        for name, value in signature.bind(*given, **named).arguments.items():
+        bound = {**signature.bind(*given, **named).arguments, **changed.get(id(module), {})}
+        for name, value in bound.items():
             variadic = signature.parameters[name].kind.name == "VAR_POSITIONAL"
             where = f"{cls.__name__}: the argument {name!r}"
             args[name] = from_value(list(value) if variadic else value, where, depth + 1)
@@ -119,6 +129,12 @@ def describe(model: Module) -> dict[str, Any]:
     description = from_module(model, 0)
     check(description)
     return description
+
+
+def arguments(module: Module) -> list[str]:
+    """The names that a module's constructor takes, but for *args and **kwargs."""
+    parameters = _signature(type(module).__init__).parameters.values()
+    return [p.name for p in parameters if not p.kind.name.startswith("VAR_")]
 
 
 def check(description: Any) -> None:

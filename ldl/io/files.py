@@ -47,11 +47,20 @@ def write_atomically(path: Path, data: bytes) -> None:
     The bytes go to a temporary file in the same folder, which replaces the target once they are on
     the disk. A symbolic link is followed, and the old file's permissions are not widened.
 
-    A failure (disk full, no permission, missing folder) raises its OSError and leaves the old file
-    and no temporary one. What a killed process left behind is removed by the next write of the
-    same file; a lock on the temporary file tells it from one that a live process still writes.
+    A failure (disk full, no permission, missing folder) raises its OSError, which names `path`, and
+    leaves the old file and no temporary one. What a killed process left behind is removed by the
+    next write of the same file; a lock on the temporary file tells it from one that a live process
+    still writes.
     """
-    target = os.path.realpath(path)
+    try:
+        _replace(os.path.realpath(path), data)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _replace(target: str, data: bytes) -> None:
     mode = _mode(target)
     folder, name = os.path.split(target)
     _sweep(folder, name)

@@ -4,9 +4,10 @@
     model = ldl.load("model.ldl")
 
 A layer of your own is saved by the arguments that it was built with; decorate its class with
-`ldl.register`, and let it allocate with `ldl.nn.init`, which is bounded while a file is read. What
-was changed after the construction and is not a parameter is not saved, nor are `requires_grad` and
-an optimizer's state.
+`ldl.register`, and let it allocate with `ldl.nn.init`, which is bounded while a file is read. An
+attribute that has an argument's name and is a number or a str, such as a Dropout's `p`, is saved
+as it is now; anything else that was changed after the construction and is not a parameter is not
+saved, nor are `requires_grad` and an optimizer's state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldl.backend import Backend, get_backend, use_backend
-from ldl.io import architecture
+from ldl.io import architecture, rehearsal
 from ldl.io.files import CheckpointError, Path, Tensor, one_line, read_tensors, write_tensors
 from ldl.nn import init
 from ldl.nn.module import Module
@@ -27,13 +28,14 @@ def save(model: Module, path: Path) -> None:
 
     The file is replaced whole or not at all, and the same model gives the same bytes. Raises
     TypeError, before anything is written, for a class that is not registered (`ldl.register`), for
-    an argument that JSON cannot hold and for modules hidden in a dict, whose weights are not found;
-    ValueError for a model nested too deep; OSError where the file cannot be written, the old one
-    then being whole.
+    an argument that JSON cannot hold, for modules hidden where their weights are not found, such as
+    a list in a dict, and for a model that its arguments do not build again (which is tried, with
+    zeros); ValueError for a model nested too deep; OSError where the file cannot be written, the
+    old one then being whole.
     """
     if not isinstance(model, Module):
         raise TypeError(f"ldl.save takes a model (ldl.nn.Module), got a {type(model).__name__}")
-    header = {"format": FORMAT, "version": VERSION, "model": architecture.describe(model)}
+    header = {"format": FORMAT, "version": VERSION, "model": rehearsal.describe(model)}
     state = model.state_dict()
     write_tensors(path, {name: model.backend.to_numpy(a) for name, a in state.items()}, header)
 

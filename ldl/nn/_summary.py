@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,12 +13,18 @@ def summarize(model: Module, input_shape: tuple[int, ...] | None) -> str:
     """A row for each leaf: name, layer, output shape, parameters; then totals.
 
     Shapes are those of one sample, found by running a batch of one sample of zeros. `input_shape`
-    is that sample's shape; where it is None it is guessed of the first Linear.
+    is that sample's shape; where it is None it is guessed of the first Linear, and where the model
+    does not take such a sample the shapes are left out.
     """
-    if input_shape is None:
+    shapes: dict[int, tuple[int, ...]] = {}
+    if input_shape is not None:
+        shapes = _output_shapes(model, input_shape)
+    else:
         widths = (getattr(m, "in_features", None) for m in model.modules())
-        input_shape = next(((width,) for width in widths if width is not None), None)
-    shapes = {} if input_shape is None else _output_shapes(model, input_shape)
+        width = next((width for width in widths if width is not None), None)
+        if width is not None:
+            with suppress(Exception):
+                shapes = _output_shapes(model, (width,))
     rows = [("name", "layer", "output", "parameters")]
     seen: set[int] = set()
     for name, module in model.named_modules():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from ldl.backend import Array
 from ldl.nn import activations
 from ldl.nn.containers import Sequential, check_parts
 from ldl.nn.linear import Linear, TiedLinear
-from ldl.nn.module import Module
+from ldl.nn.module import Module, check_gradient
 
 
 class AutoEncoder(Module):
@@ -32,38 +32,40 @@ class AutoEncoder(Module):
     def symmetric(
         cls,
         in_features: int,
-        hidden: Sequence[int],
-        activation: str = "ReLU",
-        output: str = "Sigmoid",
+        hidden: int | Sequence[int],
+        activation: str | type[Module] = "ReLU",
+        output: str | type[Module] = "Sigmoid",
         tied: bool = False,
     ) -> Self:
         """Linear layers of the widths `hidden` and a decoder that mirrors them.
 
-        `activation` follows every layer but the last, which `output` follows; both name classes of
-        `ldl.nn`. With `tied` the decoder uses the encoder's weights, transposed. Weights start as
-        He's before ReLU and its kin, else as Xavier's.
+        One width may stand without a list. `activation` follows every layer but the last, which
+        `output` follows; both are classes that are built without arguments, or the names of
+        activations of `ldl.nn` in any case. With `tied` the decoder uses the encoder's weights,
+        transposed. Weights start as He's before ReLU and its kin, else as Xavier's.
         """
-        if len(hidden) == 0:
+        inner = list(hidden) if isinstance(hidden, Iterable) else [hidden]
+        if not inner:
             raise ValueError("hidden needs one width at least, such as [64]")
-        widths = [in_features, *hidden]
-        kin = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU")
+        widths = [in_features, *inner]
+        between, last = _activation(activation), _activation(output)
 
-        def layers(sizes: Sequence[int], last: str) -> list[Module]:
+        def layers(sizes: Sequence[int], last: type[Module]) -> list[Module]:
             made: list[Module] = []
             for i, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
-                name = activation if i < len(sizes) - 1 else last
-                weight_init = "he_uniform" if name in kin else "xavier_uniform"
-                made += [Linear(n_in, n_out, weight_init=weight_init), _activation(name)]
+                follows = between if i < len(sizes) - 1 else last
+                weight_init = "he_uniform" if follows in _KIN else "xavier_uniform"
+                made += [Linear(n_in, n_out, weight_init=weight_init), follows()]
             return made
 
-        encoder = layers(widths, activation)
+        encoder = layers(widths, between)
         if not tied:
-            return cls(Sequential(*encoder), Sequential(*layers(widths[::-1], output)))
+            return cls(Sequential(*encoder), Sequential(*layers(widths[::-1], last)))
         sources = [layer for layer in encoder[::2] if isinstance(layer, Linear)]
         decoder: list[Module] = []
         for source in reversed(sources):
-            decoder += [TiedLinear(source), _activation(activation)]
-        decoder[-1] = _activation(output)
+            decoder += [TiedLinear(source), between()]
+        decoder[-1] = last()
         return cls(Sequential(*encoder), Sequential(*decoder))
 
     def encode(self, x: Array) -> Array:
@@ -80,15 +82,38 @@ class AutoEncoder(Module):
 
     def backward(self, grad: Array) -> Array:
         """The gradient through the decoder, then the encoder."""
-        return self.encoder.backward(self.decoder.backward(grad))
+        grad = check_gradient(self.decoder, self.decoder.backward(grad))
+        return check_gradient(self.encoder, self.encoder.backward(grad))
 
     def denoise(self, x: Any, batch_size: int = 4096) -> Array:
         """The reconstruction of noisy samples (N, in_features), in eval mode; see `predict`."""
         return self.predict(x, batch_size)
 
 
-def _activation(name: str) -> Module:
-    found, base = getattr(activations, name, None), activations.Activation
-    if not (isinstance(found, type) and issubclass(found, base)) or found is base:
-        raise ValueError(f"no activation is named {name!r}; see ldl.nn, such as 'ReLU' or 'Tanh'")
-    return found()
+_KIN = (
+    activations.ReLU,
+    activations.LeakyReLU,
+    activations.ELU,
+    activations.GELU,
+    activations.SiLU,
+)
+_NAMED: dict[str, type[Module]] = {
+    kind.__name__: kind for kind in activations.Activation.__subclasses__()
+}
+
+
+def _activation(given: str | type[Module]) -> type[Module]:
+    """The class itself, or the activation of that name in any case."""
+    if (
+        isinstance(given, type)
+        and issubclass(given, Module)
+        and given is not activations.Activation
+    ):
+        return given
+    names = ", ".join(_NAMED)
+    if not isinstance(given, str):
+        raise TypeError(f"an activation is a Module class or a name ({names}), got {given!r}")
+    found = {name.lower(): kind for name, kind in _NAMED.items()}.get(given.lower())
+    if found is None:
+        raise ValueError(f"no activation is named {given!r}; there are: {names}")
+    return found

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from typing import overload
 
 from ldl.backend import Array
-from ldl.nn.module import Module
+from ldl.nn.module import Module, check_gradient
 
 
 class Sequential(Module):
@@ -31,7 +31,7 @@ class Sequential(Module):
     def backward(self, grad: Array) -> Array:
         """The gradient through f_n, …, f_1."""
         for layer in reversed(self.layers):
-            grad = layer.backward(grad)
+            grad = check_gradient(layer, layer.backward(grad))
         return grad
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -71,8 +71,8 @@ class Residual(Module):
         return x + y
 
     def backward(self, grad: Array) -> Array:
-        """G plus the gradient through f."""
-        return grad + self.body.backward(grad)
+        """g plus the gradient through f."""
+        return grad + check_gradient(self.body, self.body.backward(grad))
 
 
 class Parallel(Module):
@@ -109,7 +109,8 @@ class Parallel(Module):
         else:
             ends = [0, *accumulate(self.take())]
             shares = [self.backend.xp.ascontiguousarray(grad[..., a:b]) for a, b in pairwise(ends)]
-        return _sum([branch.backward(g) for branch, g in zip(self.branches, shares, strict=True)])
+        pairs = zip(self.branches, shares, strict=True)
+        return _sum([check_gradient(branch, branch.backward(g)) for branch, g in pairs])
 
 
 class Flatten(Module):

@@ -95,10 +95,10 @@ def width(name: str, value: Any) -> int:
 def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:
     """TypeError for a type other than the weight's, ValueError for a shape but (N, width)."""
     if x.dtype != weight.dtype:
+        other = f", or the model with model.to(dtype={str(x.dtype)!r})"
         raise TypeError(
-            f"{layer!r} holds {weight.dtype} but got {x.dtype}: "
-            f"cast the input with x.astype({str(weight.dtype)!r}), or the model with "
-            f"model.to(dtype={str(x.dtype)!r})"
+            f"{layer!r} holds {weight.dtype} but got {x.dtype}: cast the input with "
+            f"x.astype({str(weight.dtype)!r}){other if x.dtype.kind == 'f' else ''}"
         )
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"{layer!r} takes (N, {width}), got {tuple(x.shape)}")

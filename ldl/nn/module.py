@@ -1,90 +1,17 @@
-"""Module: the base of every layer, container and model; Differentiable: what losses share."""
+"""Module: the base of every layer, container and model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
-from warnings import warn
 
 from ldl.backend import Array, Backend, DType, get_backend
+from ldl.nn._state import load_state
 from ldl.nn._summary import summarize
+from ldl.nn.differentiable import DeviceError as DeviceError
+from ldl.nn.differentiable import Differentiable as Differentiable
+from ldl.nn.differentiable import evaluation as evaluation
 from ldl.nn.parameter import Parameter
-
-
-class DeviceError(TypeError):
-    """An array of the wrong device or kind reached a layer; the message names the fix."""
-
-
-_evaluating: ContextVar[bool] = ContextVar("ldl_evaluating", default=False)
-
-
-@contextmanager
-def evaluation() -> Iterator[None]:
-    """Inside the block, in this thread, everything behaves as in eval mode."""
-    token = _evaluating.set(True)
-    try:
-        yield
-    finally:
-        _evaluating.reset(token)
-
-
-class Differentiable:
-    """What modules and losses share: a backend, a mode, and one slot between the two passes."""
-
-    backend: Backend
-
-    _training: bool
-    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
-    _kept: tuple[Any, ...] | None
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the backend, and the arguments from which a saved model is built again."""
-        self = super().__new__(cls)
-        self._training = True
-        self.backend = get_backend()
-        self._arguments = args, kwargs
-        self._kept = None
-        return self
-
-    def __init__(self) -> None:
-        """Take no arguments, so that one too many is an error where a subclass takes none."""
-
-    @property
-    def training(self) -> bool:
-        """Whether backward may follow: set by `train` and `eval`, False inside `evaluation()`."""
-        return self._training and not _evaluating.get()
-
-    @training.setter
-    def training(self, mode: bool) -> None:
-        self._training = mode
-
-    def keep(self, *values: Any) -> None:
-        """Store what `backward` will need; in eval mode store nothing."""
-        if self.training:
-            self._kept = values
-
-    def take(self) -> Any:
-        """What `keep` stored, the value itself where it was one; the slot is then empty."""
-        kept, self._kept = self._kept, None
-        if kept is None:
-            raise RuntimeError(
-                f"{self!r}: backward without a forward in training mode before it "
-                "(call model.train(), then forward, then backward once)"
-            )
-        return kept[0] if len(kept) == 1 else kept
-
-    def _foreign(self, x: Any) -> DeviceError:
-        return DeviceError(
-            f"{self!r} is on {self.backend.name} but got {_kind(x)}: bring it over with "
-            "model.backend.asarray(...), or move the model with model.to(...)"
-        )
-
-    def __repr__(self) -> str:
-        args, kwargs = self._arguments
-        parts = [_short(a) for a in args] + [f"{k}={_short(v)}" for k, v in kwargs.items()]
-        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 class Module(Differentiable):
@@ -96,10 +23,21 @@ class Module(Differentiable):
         backward(grad)  takes it back with `self.take`, given grad = ∂L/∂y adds ∂L/∂θ to each
                         parameter θ (`Parameter.accumulate`), and returns ∂L/∂x.
 
-    Parameters and modules that are attributes, or stand in a list or tuple that is one, are found
-    by themselves; nothing is to be registered and `super().__init__()` need not be called. Arrays
-    are handled with `self.backend.xp`, the namespace of the backend in force when the layer was
-    built. `keep` stores nothing in eval mode, so several threads may run one model forward at once.
+    Parameters and modules that are attributes, or stand in a list, a tuple or a dict that is one,
+    are found by themselves, named as in `weight`, `layers.0` and `heads.left`; nothing is to be
+    registered and `super().__init__()` need not be called. What stands deeper, as in a list of
+    lists, is not found: make a module of it, such as a Sequential. Arrays are handled with
+    `self.backend.xp`, the namespace of the backend in force when the layer was built. `keep` stores
+    nothing in eval mode, so several threads may run one model forward at once.
+
+    State that is not learned, such as running statistics, is a parameter that is frozen, written in
+    place, in training mode only:
+
+        self.mean = nn.Parameter(nn.init.zeros((n,)), requires_grad=False)      # in __init__
+        self.mean.data[...] = 0.9 * self.mean.data + 0.1 * x.mean(axis=0)       # in forward
+
+    It is saved, loaded, moved by `to` and kept in checkpoints like any parameter; no optimizer
+    touches it, not by weight decay either. `ldl.check_gradients` tells whether a backward is right.
     """
 
     # ---- the two passes -----------------------------------------------------------------------
@@ -188,7 +126,7 @@ class Module(Differentiable):
         Parameters keep their identity, so an optimizer goes on with them and brings its state
         along at its next step.
         """
-        target = self.backend if backend is None else get_backend(backend)
+        target = self.backend if backend is None else _backend(backend)
         if dtype is not None and target.xp.dtype(dtype).kind != "f":
             raise TypeError(f"a model holds floating numbers, not {dtype}")
         for parameter in self.parameters():
@@ -211,30 +149,7 @@ class Module(Differentiable):
         `allow_nonfinite`, every array with a NaN or an infinity; the model is then as it was. Warns
         where a wider type is narrowed.
         """
-        own = dict(self.named_parameters())
-        faults = [f"missing {name}" for name in own if name not in state]
-        faults += [f"unexpected {name}" for name in state if name not in own]
-        arrays: dict[str, Array] = {}
-        narrowed: list[str] = []
-        for name, parameter in own.items():
-            if name not in state:
-                continue
-            given = parameter.backend.asarray(state[name])
-            arrays[name] = parameter.backend.asarray(given, parameter.dtype)
-            if tuple(given.shape) != parameter.shape:
-                faults.append(
-                    f"{name} has shape {tuple(given.shape)} where the model has {parameter.shape}"
-                )
-            elif not (allow_nonfinite or parameter.backend.xp.isfinite(arrays[name]).all()):
-                faults.append(f"{name} has NaN or infinity (allow_nonfinite=True takes them)")
-            elif given.dtype.kind == "f" and given.dtype.itemsize > parameter.dtype.itemsize:
-                narrowed.append(f"{name} from {given.dtype} to {parameter.dtype}")
-        if faults:
-            raise ValueError("state does not fit the model: " + "; ".join(faults))
-        if narrowed:
-            warn(f"load_state_dict narrows {', '.join(narrowed)}", stacklevel=2)
-        for name, parameter in own.items():
-            parameter.data[...] = arrays[name]
+        load_state(self, state, allow_nonfinite)
 
     # ---- use ----------------------------------------------------------------------------------
 
@@ -262,25 +177,37 @@ def check_floating(layer: Module, x: Array) -> None:
         raise TypeError(f"{layer!r} takes floating numbers, got {x.dtype}: use x.astype(...)")
 
 
+def check_gradient(layer: Module, grad: Array | None) -> Array:
+    """The gradient that a layer's backward returned; TypeError where it returned None."""
+    if grad is None:
+        raise TypeError(f"{layer!r}.backward returned None: it must return ∂L/∂x")
+    return grad
+
+
 def _members(module: Module, kind: type[Any]) -> Iterator[tuple[str, Any]]:
-    """The attributes of a kind, and the elements of the lists and tuples among them."""
+    """The attributes of a kind, and the elements of the lists, tuples and dicts among them."""
     for name, value in vars(module).items():
         if name in ("_arguments", "_kept"):
             continue
         if isinstance(value, kind):
             yield name, value
+            continue
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, dict):
+            items = value.items()
         elif isinstance(value, (list, tuple)):
-            for index, element in enumerate(value):
-                if isinstance(element, kind):
-                    yield f"{name}.{index}", element
+            items = enumerate(value)
+        for key, element in items:
+            if isinstance(element, kind):
+                yield f"{name}.{key}", element
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return f"<{type(value).__name__} of {len(value)}>" if "\n" in text else text
-
-
-def _kind(x: Any) -> str:
-    if hasattr(x, "dtype"):
-        return f"an array of {type(x).__module__.partition('.')[0]} ({type(x).__name__})"
-    return f"a {type(x).__name__}"
+def _backend(name: str | Backend) -> Backend:
+    try:
+        return get_backend(name)
+    except ValueError as error:
+        if str(name).rstrip("0123456789") in ("float", "double", "half", "int", "uint", "bool"):
+            raise ValueError(
+                f"no backend is named {name!r}: a type is given as model.to(dtype={name!r})"
+            ) from error
+        raise

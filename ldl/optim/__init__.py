@@ -6,6 +6,7 @@ from ldl.optim.optimizer import Optimizer
 from ldl.optim.schedules import (
     Constant,
     CosineLR,
+    LambdaLR,
     OneCycleLR,
     ReduceLROnPlateau,
     Schedule,
@@ -21,6 +22,7 @@ __all__ = [
     "AdamW",
     "Constant",
     "CosineLR",
+    "LambdaLR",
     "OneCycleLR",
     "Optimizer",
     "RMSprop",

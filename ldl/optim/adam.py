@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ldl.backend import Array
-from ldl.optim.optimizer import Optimizer, Parameters, number
-from ldl.optim.schedules import Schedule
+from ldl.optim.optimizer import Optimizer, Parameters, Rate, number
 
 
 class Adam(Optimizer):
@@ -28,7 +27,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
-        schedule: Schedule | None = None,
+        schedule: Rate | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
@@ -52,18 +51,19 @@ class Adam(Optimizer):
     ) -> None:
         """One stretch of the buffers."""
         beta1, beta2 = options["betas"]
-        self.backend.adam_step(
-            p,
-            g,
-            slots["exp_avg"],
-            slots["exp_avg_sq"],
-            lr=options["lr"],
+        self.backend.update(
+            "adam_step",
+            (p, g, slots["exp_avg"], slots["exp_avg_sq"]),
+            {
+                "rate": options["lr"] / (1 - beta1**step),
+                "scale": (1 - beta2**step) ** -0.5,
+                "keep": 1 - options["lr"] * options["weight_decay"],
+            },
             beta1=beta1,
             beta2=beta2,
             eps=options["eps"],
             weight_decay=options["weight_decay"],
             decoupled=self.decoupled,
-            step=step,
         )
 
 
@@ -80,7 +80,7 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         *,
-        schedule: Schedule | None = None,
+        schedule: Rate | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import Any, ClassVar
 
@@ -11,7 +11,10 @@ from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
 from ldl.optim.clipping import clip_arrays
 from ldl.optim.flat import FlatStore
-from ldl.optim.schedules import Constant, Schedule
+from ldl.optim.schedules import Schedule, as_schedule
+
+Rate = Schedule | Callable[[int], float]
+"""A schedule, or a plain function of the step."""
 
 Parameters = Module | Iterable[Parameter] | Iterable[dict[str, Any]]
 
@@ -25,7 +28,8 @@ class Optimizer:
 
     `params` is a model, an iterable of parameters, or a list of groups: dicts with "params" and any
     options that differ from the defaults. The options of a group stand in `param_groups` and may be
-    changed between steps. The learning rate of step t is a group's `lr` times `schedule(t)`.
+    changed between steps. The learning rate of step t is a group's `lr` times `schedule(t)`;
+    `schedule` is a Schedule or a function of the step.
 
     `clip_norm` scales all gradients down together where their Euclidean norm is larger;
     `clip_value` cuts every element to [-clip_value, clip_value] first. A parameter without a
@@ -41,11 +45,11 @@ class Optimizer:
         self,
         params: Parameters,
         defaults: dict[str, Any],
-        schedule: Schedule | None = None,
+        schedule: Rate | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
-        self.schedule = Constant() if schedule is None else schedule
+        self.schedule = as_schedule(schedule)
         self.clip_norm = _optional_positive("clip_norm", clip_norm)
         self.clip_value = _optional_positive("clip_value", clip_value)
         self.step_count = 0
@@ -119,6 +123,28 @@ class Optimizer:
     def lr(self) -> float:
         """The first group's learning rate at the next step."""
         return float(self.param_groups[0]["lr"] * self.schedule(self.step_count))
+
+    def settings(self) -> dict[str, Any]:
+        """What was chosen: the groups' options, the schedule as text, and the clipping."""
+        groups = self.param_groups
+        options: dict[str, Any] = {}
+        for i, group in enumerate(groups, start=1):
+            place = f" of group {i}" if len(groups) > 1 else ""
+            options |= {f"{k}{place}": v for k, v in group.items() if k != "params"}
+        return {
+            "groups": len(groups),
+            **options,
+            "schedule": repr(self.schedule),
+            "clip_norm": self.clip_norm,
+            "clip_value": self.clip_value,
+        }
+
+    def __repr__(self) -> str:
+        count = sum(p.size for group in self.param_groups for p in group["params"])
+        hidden = ("groups",) if len(self.param_groups) == 1 else ()
+        chosen = {k: v for k, v in self.settings().items() if v is not None and k not in hidden}
+        parts = ", ".join(f"{name}={value}" for name, value in chosen.items())
+        return f"{type(self).__name__}({count:,} parameters, {parts})"
 
     # ---- state --------------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """Schedules: the learning rate's factor as a function of the steps taken.
 
-    optimizer = Adam(model.parameters(), lr=1e-3, schedule=CosineLR(total_steps=epochs * batches))
+    total_steps = epochs * ceil(n / batch_size)      # for n samples, with math.ceil
+    optimizer = Adam(model, lr=1e-3, schedule=CosineLR(total_steps))
+    optimizer = Adam(model, lr=1e-3, schedule=WarmupLR(w, CosineLR(T - w)))   # w of T steps up
+    optimizer = Adam(model, lr=1e-3, schedule=lambda step: 0.999**step)       # any function
 
 The rate of step t (from 0) is `lr * schedule(t)`. A function of the step needs no state, so a
 resumed run goes on by itself; ReduceLROnPlateau, which looks at a metric, keeps its state in
@@ -9,12 +12,33 @@ checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import cos, inf, isnan, pi
-from typing import Any
+from typing import Any, Self
+
+from ldl.calls import call
 
 
 class Schedule:
-    """The base: a factor of the learning rate."""
+    """The base: a factor of the learning rate.
+
+    A subclass writes `__call__(step)`, the factor at a step counted from 0. One whose factor
+    depends on more than the step also writes `report`, `state_dict` and `load_state_dict`.
+    """
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the arguments, by which a resumed run knows the schedule again."""
+        self = super().__new__(cls)
+        self._arguments = args, kwargs
+        return self
+
+    def __init__(self) -> None:
+        """Take no arguments, so that one too many is an error where a subclass takes none."""
+
+    def __repr__(self) -> str:
+        return call(type(self), *self._arguments)
 
     def __call__(self, step: int) -> float:
         """The factor at `step`, counted from 0."""
@@ -37,6 +61,19 @@ class Constant(Schedule):
     def __call__(self, step: int) -> float:
         """1."""
         return 1.0
+
+
+class LambdaLR(Schedule):
+    """A function's value at t. It may be given as it is: `Adam(model, schedule=function)`."""
+
+    def __init__(self, function: Callable[[int], float]) -> None:
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(f"LambdaLR takes a function of the step, got {function!r}")
+        self.function = function
+
+    def __call__(self, step: int) -> float:
+        """The function at t."""
+        return float(self.function(step))
 
 
 class StepLR(Schedule):
@@ -72,9 +109,11 @@ class CosineLR(Schedule):
 class WarmupLR(Schedule):
     """(t + 1) / W for t < W, then `after(t - W)`, by default 1. W is `warmup_steps`."""
 
-    def __init__(self, warmup_steps: int, after: Schedule | None = None) -> None:
+    def __init__(
+        self, warmup_steps: int, after: Schedule | Callable[[int], float] | None = None
+    ) -> None:
         self.warmup_steps = _positive("warmup_steps", warmup_steps)
-        self.after = Constant() if after is None else after
+        self.after = as_schedule(after)
 
     def __call__(self, step: int) -> float:
         """The factor at t."""
@@ -208,6 +247,21 @@ class ReduceLROnPlateau(Schedule):
             return value != best
         margin = self.threshold * abs(best)
         return value < best - margin if self.mode == "min" else value > best + margin
+
+
+def as_schedule(given: Schedule | Callable[[int], float] | None) -> Schedule:
+    """A schedule as it is, a function wrapped, and Constant for None; TypeError for the rest."""
+    if given is None:
+        return Constant()
+    if isinstance(given, Schedule):
+        return given
+    if isinstance(given, type) or not callable(given):
+        shown = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise TypeError(
+            "schedule must be a schedule such as ldl.optim.CosineLR(total_steps=1000), or a "
+            f"function of the step, got {shown}"
+        )
+    return LambdaLR(given)
 
 
 def _anneal(start: float, end: float, t: float) -> float:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ldl.backend import Array
-from ldl.optim.optimizer import Optimizer, Parameters, number
-from ldl.optim.schedules import Schedule
+from ldl.optim.optimizer import Optimizer, Parameters, Rate, number
 
 
 class SGD(Optimizer):
@@ -25,7 +24,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         *,
-        schedule: Schedule | None = None,
+        schedule: Rate | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
@@ -53,11 +52,10 @@ class SGD(Optimizer):
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """One stretch of the buffers."""
-        self.backend.sgd_step(
-            p,
-            g,
-            slots.get("momentum"),
-            lr=options["lr"],
+        self.backend.update(
+            "sgd_step",
+            (p, g, slots.get("momentum")),
+            {"lr": options["lr"]},
             momentum=options["momentum"],
             nesterov=options["nesterov"],
             weight_decay=options["weight_decay"],
@@ -84,7 +82,7 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         *,
-        schedule: Schedule | None = None,
+        schedule: Rate | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
@@ -111,12 +109,10 @@ class RMSprop(Optimizer):
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """One stretch of the buffers."""
-        self.backend.rmsprop_step(
-            p,
-            g,
-            slots["square_avg"],
-            slots.get("momentum"),
-            lr=options["lr"],
+        self.backend.update(
+            "rmsprop_step",
+            (p, g, slots["square_avg"], slots.get("momentum")),
+            {"lr": options["lr"]},
             alpha=options["alpha"],
             eps=options["eps"],
             momentum=options["momentum"],

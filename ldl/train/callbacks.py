@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isnan
-from typing import Any
+from typing import Any, Self
 
 from ldl.backend import Array
+from ldl.calls import call
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
-from ldl.train.history import History
+from ldl.train.history import History, better
 
 
 @dataclass
 class Run:
-    """A training run under way: what callbacks look at, and `stop`, which they may set."""
+    """A training run under way: what callbacks look at, and `stop`, which they may set.
+
+    See `Callback` for the fields.
+    """
 
     model: Module
     loss: Loss
@@ -28,6 +32,8 @@ class Run:
     streams: list[Stream]
     epoch: int = 0
     stop: bool = False
+    validated: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def monitored(self, name: str) -> float:
         """The last epoch's figure of that name; ValueError that lists the names."""
@@ -38,7 +44,39 @@ class Run:
 
 
 class Callback:
-    """The base. `state_dict` and `arrays` go into checkpoints, `load_state` takes them back."""
+    """The base: a subclass writes what is to happen when, and is told the Run.
+
+    The Run's fields:
+
+        model, loss, optimizer   as they were given to `fit`
+        history                  the History, whose last row is the epoch that ended; figures added
+                                 to it are kept, shown and may be monitored
+        epoch, epochs            the number of the epoch, from 1 (in `on_fit_begin` of those done,
+                                 0 unless the run is resumed), and of the last one
+        seed, streams            of the run, and the streams of random numbers that it draws from
+        stop                     set it to True, and this epoch is the last
+        validated                whether there is validation data, and so figures "val_…"
+        settings                 what a run that is resumed must have in common with this one
+
+    `state_dict` and `arrays` go into checkpoints, and `load_state` takes them back.
+    """
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the arguments, for the text that stands for the callback."""
+        self = super().__new__(cls)
+        self._arguments = args, kwargs
+        return self
+
+    def __init__(self) -> None:
+        """Take no arguments, so that one too many is an error where a subclass takes none."""
+
+    def __repr__(self) -> str:
+        return call(type(self), *self._arguments)
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first epoch, after a checkpoint was read; may refuse the run by raising."""
 
     def on_epoch_end(self, run: Run) -> None:
         """After every epoch, when its row stands in `run.history`."""
@@ -73,7 +111,8 @@ class EarlyStopping(Callback):
     """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
     The best epoch's weights are copied and, with `restore_best`, put back when training ends, also
-    where patience never ran out. `mode` is "min" or "max".
+    where patience never ran out. `mode` says whether less ("min") or more ("max") is better; by
+    default it follows from the name: more of accuracy and psnr, less of loss, mse and mae.
     """
 
     def __init__(
@@ -81,21 +120,29 @@ class EarlyStopping(Callback):
         monitor: str = "val_loss",
         patience: int = 10,
         min_delta: float = 0.0,
-        mode: str = "min",
+        mode: str | None = None,
         restore_best: bool = True,
     ) -> None:
-        if mode not in ("min", "max"):
-            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
         if patience < 1 or min_delta < 0:
             raise ValueError("patience must be 1 or more and min_delta not negative")
         self.monitor = monitor
         self.patience = patience
         self.min_delta = float(min_delta)
-        self.sign = 1.0 if mode == "min" else -1.0
+        self.sign = better(monitor, mode)
         self.restore_best = restore_best
         self.best = inf
         self.best_epoch = 0
         self.weights: dict[str, Array] = {}
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Begin anew, unless the run is resumed; refuse to wait for what will never be there."""
+        if self.monitor.startswith("val_") and not run.validated:
+            raise ValueError(
+                f"EarlyStopping monitors {self.monitor!r}, but there is no validation data: give "
+                f"fit validation=..., or monitor {self.monitor.removeprefix('val_')!r}"
+            )
+        if run.epoch == 0:
+            self.best, self.best_epoch, self.weights = inf, 0, {}
 
     def on_epoch_end(self, run: Run) -> None:
         """Copy the weights where they are the best so far; stop where they no longer are."""
@@ -124,3 +171,26 @@ class EarlyStopping(Callback):
         self.best = inf if state["best"] is None else state["best"]
         self.best_epoch = state["best_epoch"]
         self.weights = arrays
+
+
+def as_callbacks(given: Any) -> list[Callback]:
+    """One callback or several, functions of the run wrapped; TypeError for anything else."""
+    single = isinstance(given, (Callback, type)) or callable(given)
+    if not single and not hasattr(given, "__iter__"):
+        raise TypeError(
+            f"callbacks must be a Callback, a function of the Run or a list, got {given!r}"
+        )
+    return [_as_callback(c) for c in ([given] if single else given)]
+
+
+def _as_callback(given: Any) -> Callback:
+    if isinstance(given, Callback):
+        return given
+    if isinstance(given, type) and issubclass(given, Callback):
+        raise TypeError(f"a callback is an object, not its class: write {given.__name__}()")
+    if isinstance(given, type) or not callable(given):
+        raise TypeError(
+            "callbacks are ldl.Callback objects, such as ldl.EarlyStopping('loss'), or functions "
+            f"of the Run, got {given!r}"
+        )
+    return Each(given)

@@ -11,6 +11,9 @@ from ldl.train.callbacks import Callback, Run
 
 Path = str | os.PathLike[str]
 
+VERSION = 2
+"""Of the header: 2 has the run's settings, without which 1 is not resumed."""
+
 
 def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     """Write weights, optimizer, streams, history and callbacks to a file, whole or not at all."""
@@ -22,13 +25,13 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         tensors |= {f"callback{i}.{name}": a for name, a in callback.arrays().items()}
     header = {
         "format": "ldl-checkpoint",
-        "version": 1,
+        "version": VERSION,
         "epoch": run.epoch,
         "stop": run.stop,
-        "seed": run.seed,
+        "settings": run.settings,
         "draws": [stream.draw for stream in run.streams],
         "history": [list(row.items()) for row in run.history.rows],
-        "optimizer": {"class": type(run.optimizer).__name__, **optimizer},
+        "optimizer": optimizer,
         "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
     }
     backend = run.model.backend
@@ -36,29 +39,28 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     write_tensors(path, arrays, _finite(header))
 
 
-def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
-    """Bring a run to where the file's stood.
+def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int]:
+    """Bring a run to where the file's stood; returns how far its streams had been drawn from.
 
     Raises CheckpointError, before anything is changed, where the file is damaged or is that of a
-    run with another seed, model, optimizer or other callbacks.
+    run with other settings, another model or other callbacks.
     """
     callbacks = _with_state(callbacks)
     tensors, header = read_tensors(path)
     header = _as_it_was(header)
     if header.get("format") != "ldl-checkpoint":
         raise CheckpointError(f"{os.fspath(path)} is not a checkpoint of ldl.fit")
-    own: dict[str, Any] = {
-        "seed": run.seed,
-        "optimizer": type(run.optimizer).__name__,
-        "callbacks": [type(c).__name__ for c in callbacks],
-    }
-    saved = {
-        "seed": header["seed"],
-        "optimizer": header["optimizer"]["class"],
-        "callbacks": [name for name, _ in header["callbacks"]],
-    }
+    if header.get("version") != VERSION:
+        raise CheckpointError(
+            f"{os.fspath(path)} is a checkpoint of version {str(header.get('version'))[:80]}, and "
+            f"this ldl reads version {VERSION}: train anew, or with the ldl that wrote it"
+        )
+    own = {**run.settings, "callbacks": [type(c).__name__ for c in callbacks]}
+    saved = {**header["settings"], "callbacks": [name for name, _ in header["callbacks"]]}
     differing = [
-        f"{k} {saved[k]!r} in the file, {own[k]!r} here" for k in own if saved[k] != own[k]
+        f"{k} {saved[k]!r} in the file, {own[k]!r} here"
+        for k in own
+        if k in saved and saved[k] != own[k]
     ]
     if differing:
         raise CheckpointError(
@@ -81,10 +83,9 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         arrays = _part(tensors, f"callback{i}.")
         backend = run.model.backend
         callback.load_state(state, {name: backend.asarray(a) for name, a in arrays.items()})
-    for stream, draw in zip(run.streams, header["draws"], strict=True):
-        stream.draw = draw
     run.history.rows[:] = [dict(row) for row in header["history"]]
     run.epoch, run.stop = header["epoch"], header["stop"]
+    return list(header["draws"])
 
 
 def _with_state(callbacks: list[Callback]) -> list[Callback]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ldl.backend import Array, Backend
@@ -12,12 +12,15 @@ from ldl.nn.module import Module, evaluation
 from ldl.random import NOISE, Stream
 from ldl.train.metrics import Metric, as_metrics
 
+Metrics = str | Metric | Callable[..., Any] | Iterable[str | Metric | Callable[..., Any]]
+"""What may be given as metrics: one or several."""
+
 
 def evaluate(
     model: Module,
     data: Any,
     loss: Loss,
-    metrics: Iterable[str | Metric] = (),
+    metrics: Metrics = (),
     *,
     batch_size: int = 1024,
     seed: int = 0,
@@ -27,10 +30,12 @@ def evaluate(
     Noise of the data is drawn from `seed`, the same at every call. The model's mode is as before
     afterwards.
     """
+    check_kinds(model, loss)
+    figures = as_metrics(metrics, loss)
     placed = as_data(data).place(model.backend, model.dtype, loss.takes_labels)
     if isinstance(placed, Arrays):
-        check_targets(model, loss, placed.x, placed.y)
-    return score(model, placed, loss, as_metrics(metrics), batch_size, seed)
+        check_targets(model, loss, figures, placed.x, placed.y)
+    return score(model, placed, loss, figures, batch_size, seed)
 
 
 def score(
@@ -44,6 +49,8 @@ def score(
             output = model(x)
             if not isinstance(data, Arrays):
                 loss.check(tuple(output.shape), y)
+                for metric in metrics:
+                    metric.check(tuple(output.shape), tuple(y.shape))
             tally.add(len(x), loss.forward(output, y), output, y)
     return tally.means()
 
@@ -89,8 +96,30 @@ class Tally:
         return stacked
 
 
-def check_targets(model: Module, loss: Loss, x: Array, y: Array) -> None:
+def check_targets(model: Module, loss: Loss, metrics: list[Metric], x: Array, y: Array) -> None:
     """Check targets, values included, against what the model makes of the first sample."""
     output = model.predict(x[:1])
-    loss.check((len(x), *output.shape[1:]), y)
+    shape = (len(x), *output.shape[1:])
+    loss.check(shape, y)
     loss.check_input(output)
+    for metric in metrics:
+        metric.check(shape, tuple(y.shape))
+
+
+def check_kinds(model: Any, loss: Any) -> None:
+    """TypeError for what is no model and no loss."""
+    if not isinstance(model, Module):
+        raise TypeError(
+            "model must be a Module such as ldl.nn.Sequential(ldl.nn.Linear(4, 2)), "
+            f"got {shown(model)}"
+        )
+    if not isinstance(loss, Loss):
+        raise TypeError(f"loss must be a loss such as ldl.nn.CrossEntropyLoss(), got {shown(loss)}")
+
+
+def shown(given: Any) -> str:
+    """What was given, for an error."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}: write {given.__name__}(...)"
+    text = repr(given)
+    return text if "\n" not in text and len(text) < 80 else f"a {type(given).__name__}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import isnan, nan
 from typing import Any
 
 
@@ -10,7 +11,8 @@ class History:
     """A row of figures for every epoch.
 
     `history["val_loss"]` is a column, `history.rows[-1]` the last epoch, `len(history)` the number
-    of epochs.
+    of epochs, and `history.best("val_loss")` the row of the best epoch. The column "lr" is the
+    learning rate of the epoch's first step, the first group's where there are several.
     """
 
     def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -32,6 +34,20 @@ class History:
         )
         return f"History({len(self)} epochs, last: {last})"
 
+    def best(self, name: str, mode: str | None = None) -> dict[str, Any]:
+        """The row of the epoch whose figure of that name is the best, the first where several are.
+
+        `mode` is "min" or "max"; by default it follows from the name, see `better`.
+        """
+        sign = better(name, mode)
+        if self.rows and not any(name in row for row in self.rows):
+            raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self.rows[-1])}")
+        values = [sign * row.get(name, nan) for row in self.rows]
+        epochs = [i for i, value in enumerate(values) if not isnan(value)]
+        if not epochs:
+            raise ValueError(f"no epoch has a figure {name!r}")
+        return self.rows[min(epochs, key=values.__getitem__)]
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line an epoch, under a line of names."""
         from ldl.io import write_atomically
@@ -39,3 +55,24 @@ class History:
         names = list(self.rows[-1]) if self.rows else []
         lines = [names, *([str(row.get(name, "")) for name in names] for row in self.rows)]
         write_atomically(path, "".join(",".join(line) + "\n" for line in lines).encode())
+
+
+def better(name: str, mode: str | None) -> float:
+    """1.0 where less of a figure is better ("min"), -1.0 where more is ("max").
+
+    Without a mode: more of what ends in accuracy or psnr, less of what ends in loss, mse or mae;
+    ValueError for any other name.
+    """
+    if mode is None:
+        if name.endswith(("accuracy", "psnr")):
+            mode = "max"
+        elif name.endswith(("loss", "mse", "mae")):
+            mode = "min"
+        else:
+            raise ValueError(
+                f"whether more or less of {name!r} is better does not follow from its name: "
+                'give mode="min" or mode="max"'
+            )
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+    return 1.0 if mode == "min" else -1.0

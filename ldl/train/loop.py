@@ -10,18 +10,20 @@ from typing import Any
 
 from ldl import random
 from ldl.data.batching import Arrays, Data, as_data
-from ldl.nn.containers import check_distinct
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
 from ldl.random import DROPOUT, NOISE, SHUFFLE, Key, Stream
-from ldl.train.callbacks import Callback, Each, Run
+from ldl.train.arguments import check_arguments, settings
+from ldl.train.callbacks import Callback, Run, as_callbacks
 from ldl.train.checkpoint import load_checkpoint, save_checkpoint
-from ldl.train.evaluation import Tally, check_targets, score
+from ldl.train.evaluation import Metrics, Tally, check_targets, score
 from ldl.train.history import History
 from ldl.train.metrics import Metric, as_metrics
 from ldl.train.progress import Progress
 from ldl.train.step import TrainStep
+
+Hook = Callback | Callable[[Run], None]
 
 
 class DivergedError(ArithmeticError):
@@ -45,8 +47,8 @@ def fit(
     *,
     batch_size: int = 32,
     validation: Any = None,
-    metrics: Iterable[str | Metric] = (),
-    callbacks: Iterable[Callback | Callable[[Run], None]] = (),
+    metrics: Metrics = (),
+    callbacks: Hook | Iterable[Hook] = (),
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -55,24 +57,27 @@ def fit(
     """Train a model, and leave it in eval mode.
 
     Args:
-        model: what to train, on the backend that it stands on.
+        model: what to train, on the backend that it stands on, in float32 or float64.
         data: x (an autoencoder's input is its target), (x, y), an `ldl.data.Arrays` (which adds
             noise), or an iterable of batches (x, y) that can be iterated again. Arrays are cast
             and moved to the model's device once, and reshuffled every epoch.
         loss: with reduction "mean", "batchmean" or "sum". Targets are checked once, before the
             first step.
-        optimizer: over the model's parameters.
+        optimizer: over the model's parameters, or some of them.
         epochs: how many times to go through the data, those of a resumed run included.
         batch_size: samples a step; the last batch of an epoch holds what is left.
         validation: data whose loss and metrics are reported as `val_loss` and so on; its noise, if
             any, is the same in every epoch.
-        metrics: names ("mse", "mae", "accuracy", "psnr") or `Metric`s.
+        metrics: names ("mse", "mae", "accuracy", "psnr"), functions of (output, target) that give
+            a mean over the batch, or `Metric`s; one or several. The accuracy is that of the loss:
+            of every element for BCELoss and BCEWithLogitsLoss, else of the largest output.
         callbacks: `Callback`s such as `EarlyStopping`, or functions of the `Run`, called after
-            every epoch.
+            every epoch; one or several.
         seed: of shuffles, noise and dropout. One seed gives one result, bit for bit, on one device.
         checkpoint: a file to be written after every epoch.
         resume: continue from `checkpoint` where it exists: the result is then the same, bit for
-            bit, as that of a run that was never stopped.
+            bit, as that of a run that was never stopped. Settings that differ from the
+            checkpoint's are refused, but for `epochs`.
         progress: show a bar; by default where standard error is a terminal.
 
     Returns:
@@ -82,8 +87,11 @@ def fit(
     Raises:
         DivergedError: the loss or the weights are no longer finite.
         ValueError, TypeError: data, targets or settings that do not fit each other.
+        CheckpointError: the checkpoint is damaged or that of a run with other settings.
+        OSError: the checkpoint cannot be written.
     """
-    _check(model, loss, epochs, batch_size, resume, checkpoint)
+    check_arguments(model, loss, optimizer, epochs, batch_size, resume, checkpoint)
+    hooks, figures = as_callbacks(callbacks), as_metrics(metrics, loss)
     backend = model.backend
     loss.to(backend)
     train_data = as_data(data).place(backend, model.dtype, loss.takes_labels)
@@ -92,15 +100,21 @@ def fit(
         held_out = as_data(validation).place(backend, model.dtype, loss.takes_labels)
     for part in (train_data, held_out):
         if isinstance(part, Arrays):
-            check_targets(model, loss, part.x, part.y)
+            check_targets(model, loss, figures, part.x, part.y)
 
-    noise = Stream(seed, NOISE)
-    streams = [noise, *_reseed(model, seed)]
-    run = Run(model, loss, optimizer, History(), epochs, seed, streams)
-    hooks = [c if isinstance(c, Callback) else Each(c) for c in callbacks]
+    noise, dropouts = Stream(seed, NOISE), _streams(model)
+    run = Run(model, loss, optimizer, History(), epochs, seed, [noise, *dropouts])
+    run.validated = held_out is not None
+    run.settings = settings(loss, optimizer, train_data, batch_size, seed, len(run.streams))
+    draws = [0] * len(run.streams)
     if resume and checkpoint is not None and os.path.exists(checkpoint):
-        load_checkpoint(checkpoint, run, hooks)
-    figures = as_metrics(metrics)
+        draws = load_checkpoint(checkpoint, run, hooks)
+    for i, stream in enumerate(dropouts):
+        stream.restart(seed, DROPOUT, i)
+    for stream, draw in zip(run.streams, draws, strict=True):
+        stream.draw = draw
+    for hook in hooks:
+        hook.on_fit_begin(run)
     step = TrainStep(model, loss, optimizer, keep_output=bool(figures))
     samples = len(train_data) if isinstance(train_data, Arrays) else None
     bar = Progress(progress, epochs, samples, run.epoch)
@@ -150,7 +164,7 @@ def _train_epoch(
     unchecked = not isinstance(data, Arrays) and run.epoch == 1
     for x, y in data.batches(backend, batch_size, order, noise):
         if unchecked:
-            check_targets(run.model, run.loss, x, y)
+            check_targets(run.model, run.loss, metrics, x, y)
         value = step(x, y)
         tally.add(len(x), value, step.output, y)
         bar.batch(run.epoch, len(x), value)
@@ -164,25 +178,7 @@ def _train_epoch(
     return row
 
 
-def _check(
-    model: Module, loss: Loss, epochs: int, batch_size: int, resume: bool, file: Any
-) -> None:
-    check_distinct(model)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    if loss.reduction == "none":
-        raise ValueError("fit needs a loss that is one number: use another reduction than 'none'")
-    if resume and file is None:
-        raise ValueError("resume=True needs checkpoint=PATH, the file to resume from")
-
-
-def _reseed(model: Module, seed: int) -> list[Stream]:
-    """Give every stream in the model the run's seed, from the first draw on."""
-    streams: list[Stream] = []
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Stream):
-                value.restart(seed, DROPOUT, len(streams))
-                streams.append(value)
-    return streams
+def _streams(model: Module) -> list[Stream]:
+    """Every stream of random numbers in the model."""
+    values = (value for module in model.modules() for value in vars(module).values())
+    return [value for value in values if isinstance(value, Stream)]

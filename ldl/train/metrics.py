@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf, log10
 from typing import Any
 
 from ldl.backend import Array
+from ldl.nn.losses import BCELoss, BCEWithLogitsLoss, Loss
 
 Function = Callable[[Any, Array, Array], Array]
+Shape = tuple[int, ...]
 
 
 class Metric:
@@ -16,15 +19,29 @@ class Metric:
 
     `function(xp, output, target)` gives the batch's mean as a scalar of the device. Batches are
     averaged by their sizes; `finish` then makes the figure of that average, so that a PSNR is that
-    of the pooled error.
+    of the pooled error. `fits` says whether there is a figure for outputs and targets of two
+    shapes; without it there is for all.
     """
 
     def __init__(
-        self, name: str, function: Function, finish: Callable[[float], float] | None = None
+        self,
+        name: str,
+        function: Function,
+        finish: Callable[[float], float] | None = None,
+        fits: Callable[[Shape, Shape], bool] | None = None,
     ) -> None:
         self.name = name
         self.function = function
         self.finish = finish or (lambda mean: mean)
+        self.fits = fits
+
+    def check(self, output: Shape, target: Shape) -> None:
+        """ValueError for shapes that do not fit."""
+        if self.fits is not None and not self.fits(output, target):
+            raise ValueError(
+                f"the metric {self.name!r} has no value for outputs of shape {output} and targets "
+                f"of shape {target}: leave it out, or give targets that fit"
+            )
 
 
 def mean_squared_error(xp: Any, output: Array, target: Array) -> Array:
@@ -41,9 +58,9 @@ def mean_absolute_error(xp: Any, output: Array, target: Array) -> Array:
 def accuracy(xp: Any, output: Array, target: Array) -> Array:
     """The share of rows whose largest output is the label, or the largest of the distribution.
 
-    For outputs of one column, probabilities, the share on the target's side of 1/2.
+    For outputs of one column, which have no largest, the share on the target's side of 1/2.
     """
-    if output.ndim == 1 or output.shape[-1] == 1:
+    if _is_column(output.shape):
         hit = (output > 0.5) == (target > 0.5).reshape(output.shape)
     else:
         labels = target if target.ndim == output.ndim - 1 else target.argmax(axis=-1)
@@ -51,28 +68,83 @@ def accuracy(xp: Any, output: Array, target: Array) -> Array:
     return hit.mean()
 
 
+def binary_accuracy(threshold: float, xp: Any, output: Array, target: Array) -> Array:
+    """The share of elements on the same side: outputs of `threshold`, targets of 1/2."""
+    return ((output > threshold) == (target > 0.5)).mean()
+
+
 def psnr(mse: float) -> float:
     """The peak signal-to-noise ratio in decibels for a mean squared error, of a peak of 1."""
     return -10 * log10(mse) if mse > 0 else inf
 
 
+def _is_column(output: Shape) -> bool:
+    return len(output) == 1 or output[-1] == 1
+
+
+def _alike(output: Shape, target: Shape) -> bool:
+    return output == target
+
+
+def _classes(output: Shape, target: Shape) -> bool:
+    if _is_column(output):
+        return target in (output, output[:1])
+    return target in (output, output[:-1])
+
+
 _NAMED = {
-    "mse": Metric("mse", mean_squared_error),
-    "mae": Metric("mae", mean_absolute_error),
-    "accuracy": Metric("accuracy", accuracy),
-    "psnr": Metric("psnr", mean_squared_error, psnr),
+    "mse": Metric("mse", mean_squared_error, fits=_alike),
+    "mae": Metric("mae", mean_absolute_error, fits=_alike),
+    "accuracy": Metric("accuracy", accuracy, fits=_classes),
+    "psnr": Metric("psnr", mean_squared_error, psnr, fits=_alike),
 }
 
 
-def as_metrics(metrics: Iterable[str | Metric]) -> list[Metric]:
-    """Metrics by name or as they are; ValueError that lists the names."""
-    if isinstance(metrics, str):
-        metrics = [metrics]
-    found = []
-    for metric in metrics:
-        if isinstance(metric, str):
-            if metric not in _NAMED:
-                raise ValueError(f"no metric is named {metric!r}; there are: {', '.join(_NAMED)}")
-            metric = _NAMED[metric]
-        found.append(metric)
-    return found
+def as_metrics(metrics: Any, loss: Loss) -> list[Metric]:
+    """One metric or several: by name, as they are, or functions of (output, target).
+
+    The accuracy is the loss's: for BCELoss and BCEWithLogitsLoss, whose outputs are independent
+    labels, of every element at the threshold 1/2 or 0, else of the largest output of every row.
+    """
+    single = isinstance(metrics, (str, Metric)) or callable(metrics)
+    if not single and not isinstance(metrics, Iterable):
+        raise TypeError(_wrong(metrics))
+    return [_as_metric(metric, loss) for metric in ([metrics] if single else metrics)]
+
+
+def _as_metric(given: Any, loss: Loss) -> Metric:
+    if isinstance(given, Metric):
+        return given
+    if isinstance(given, str):
+        if given not in _NAMED:
+            raise ValueError(f"no metric is named {given!r}; there are: {', '.join(_NAMED)}")
+        if given == "accuracy" and isinstance(loss, (BCELoss, BCEWithLogitsLoss)):
+            function = partial(binary_accuracy, 0.5 if isinstance(loss, BCELoss) else 0.0)
+            return Metric(given, function, fits=_alike)
+        return _NAMED[given]
+    if isinstance(given, type) or not (callable(given) and hasattr(given, "__name__")):
+        raise TypeError(_wrong(given))
+    return _of_function(given)
+
+
+def _of_function(given: Any) -> Metric:
+    """The metric of a function of (output, target), under its name."""
+    from inspect import signature
+
+    try:
+        signature(given).bind(None, None)
+    except TypeError as error:
+        raise TypeError(
+            f"the metric function {given.__name__!r} must take (output, target); one that takes "
+            "(xp, output, target) is given as ldl.Metric('name', function)"
+        ) from error
+    except ValueError:  # a builtin that has no signature
+        pass
+    return Metric(given.__name__, lambda xp, output, target: xp.asarray(given(output, target)))
+
+
+def _wrong(given: Any) -> str:
+    return (
+        f"metrics are names ({', '.join(_NAMED)}), functions of (output, target) or "
+        f"ldl.Metric('name', function), got {given!r}"
+    )

@@ -1,0 +1,204 @@
+"""What is timed of each kernel, each layer and each loss, at sizes that occur.
+
+A kernel of `ldl.Backend` without a case here fails the tests, and so does a layer or a loss of the
+tests' catalog that there is no size for.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import ldl
+from ldl import nn, optim, random
+
+BATCH, WIDE, NARROW, CLASSES = 128, 784, 256, 10
+PARAMETERS = 434_000
+"""Those of the autoencoder 784-256-64-256-784, about."""
+
+Call = Callable[[], Any]
+
+NOT_KERNELS = {"asarray", "to_numpy", "synchronize", "record", "update"}
+"""Methods of a backend that are the boundary, the recorder, or the way to a kernel."""
+
+
+def kernel_names() -> set[str]:
+    """The kernels that `ldl.Backend` has."""
+    methods = inspect.getmembers(ldl.Backend, inspect.isfunction)
+    return {name for name, _ in methods if not name.startswith("_")} - NOT_KERNELS
+
+
+def _array(backend: ldl.Backend, *shape: int) -> Any:
+    rng = np.random.default_rng(len(shape))
+    return backend.asarray(rng.standard_normal(shape).astype(np.float32))
+
+
+def _positive(backend: ldl.Backend, *shape: int) -> Any:
+    return backend.asarray(np.random.default_rng(1).random(shape, dtype=np.float32) + 0.1)
+
+
+def _matmul(b: ldl.Backend) -> Call:
+    x, w, out = _array(b, BATCH, WIDE), _array(b, WIDE, NARROW), _array(b, BATCH, NARROW)
+    return lambda: b.matmul(x, w, out=out)
+
+
+def _linear(b: ldl.Backend) -> Call:
+    x, w, bias = _array(b, BATCH, WIDE), _array(b, WIDE, NARROW), _array(b, NARROW)
+    return lambda: b.linear(x, w, bias)
+
+
+def _sum_rows(b: ldl.Backend) -> Call:
+    x, out = _array(b, BATCH, WIDE), _array(b, WIDE)
+    return lambda: b.sum_rows(x, out=out)
+
+
+def _sigmoid(b: ldl.Backend) -> Call:
+    x = _array(b, BATCH, WIDE)
+    return lambda: b.sigmoid(x)
+
+
+def _log_softmax(b: ldl.Backend) -> Call:
+    x = _array(b, BATCH, WIDE)
+    return lambda: b.log_softmax(x)
+
+
+def _normal_cdf(b: ldl.Backend) -> Call:
+    x = _array(b, BATCH, WIDE)
+    return lambda: b.normal_cdf(x)
+
+
+def _take(b: ldl.Backend) -> Call:
+    x = _array(b, 5000, WIDE)
+    index = b.asarray(np.random.default_rng(3).permutation(5000)[:BATCH])
+    return lambda: b.take(x, index)
+
+
+def _uniform(b: ldl.Backend) -> Call:
+    stream = random.Stream(0, random.NOISE)
+    return lambda: b.uniform((BATCH, WIDE), "float32", stream.next())
+
+
+def _normal(b: ldl.Backend) -> Call:
+    stream = random.Stream(0, random.NOISE)
+    return lambda: b.normal((BATCH, WIDE), "float32", stream.next())
+
+
+def _sum_squares(b: ldl.Backend) -> Call:
+    x = _array(b, PARAMETERS)
+    return lambda: b.sum_squares(x)
+
+
+def _optimizer(make: Callable[[list[nn.Parameter]], optim.Optimizer]) -> Callable[..., Call]:
+    """An update as its optimizer asks for it: one buffer of all parameters."""
+
+    def case(b: ldl.Backend) -> Call:
+        with ldl.use_backend(b):
+            parameter = nn.Parameter(_array(b, PARAMETERS))
+            optimizer = make([parameter])
+        parameter.accumulate(_positive(b, PARAMETERS))
+        return optimizer.step
+
+    return case
+
+
+KERNELS: dict[str, Callable[[ldl.Backend], Call]] = {
+    "matmul": _matmul,
+    "linear": _linear,
+    "sum_rows": _sum_rows,
+    "sigmoid": _sigmoid,
+    "log_softmax": _log_softmax,
+    "normal_cdf": _normal_cdf,
+    "take": _take,
+    "uniform": _uniform,
+    "normal": _normal,
+    "sum_squares": _sum_squares,
+    "sgd_step": _optimizer(lambda p: optim.SGD(p, lr=1e-3, momentum=0.9)),
+    "rmsprop_step": _optimizer(lambda p: optim.RMSprop(p, lr=1e-3)),
+    "adam_step": _optimizer(lambda p: optim.Adam(p, lr=1e-3)),
+}
+
+
+# ---- layers -----------------------------------------------------------------------------------
+
+
+def _branch() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDE, NARROW), nn.ReLU())
+
+
+SIZES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "Linear": (lambda: nn.Linear(WIDE, NARROW), (BATCH, WIDE)),
+    "TiedLinear": (lambda: nn.TiedLinear(nn.Linear(WIDE, NARROW)), (BATCH, NARROW)),
+    "Flatten": (lambda: nn.Flatten(), (BATCH, 28, 28)),
+    "Dropout": (lambda: nn.Dropout(0.2), (BATCH, WIDE)),
+    "Sequential": (lambda: nn.Sequential(_branch(), nn.Linear(NARROW, CLASSES)), (BATCH, WIDE)),
+    "Residual": (lambda: nn.Residual(nn.Linear(NARROW, NARROW)), (BATCH, NARROW)),
+    "Parallel": (lambda: nn.Parallel(_branch(), _branch()), (BATCH, WIDE)),
+    "AutoEncoder": (lambda: nn.AutoEncoder.symmetric(WIDE, [256, 64]), (BATCH, WIDE)),
+}
+"""Layers that are built for a size, or that are slow or fast by their options."""
+
+
+def layer_cases(rows: list[Any]) -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:
+    """How to build each layer of the catalog's rows, and its input's shape, by name.
+
+    A layer without parameters has a case for each of its options, one with parameters the one of
+    `SIZES`; KeyError for one that is not there.
+    """
+    found = {}
+    for row in rows:
+        layer = row.build()
+        kind = type(layer).__name__
+        if kind in SIZES:
+            found[kind] = SIZES[kind]
+        elif any(True for _ in layer.parameters()):
+            raise KeyError(f"{kind} has parameters: give it an entry in SIZES")
+        else:
+            found[repr(layer)] = (row.build, (BATCH, WIDE))
+    return found
+
+
+def layer_call(build: Callable[[], nn.Module], shape: tuple[int, ...], b: ldl.Backend) -> Call:
+    """Forward and backward of a layer on a backend."""
+    ldl.manual_seed(0)
+    with ldl.use_backend(b):
+        layer = build()
+    x = _array(b, *shape)
+    grad = b.xp.ones_like(layer(x))
+
+    def call() -> Any:
+        layer.zero_grad()
+        layer(x)
+        return layer.backward(grad)
+
+    return call
+
+
+# ---- losses -----------------------------------------------------------------------------------
+
+
+def loss_cases(rows: list[Any]) -> dict[str, Callable[[], nn.Loss]]:
+    """How to build each kind of loss of the catalog's rows, with its defaults."""
+    kinds = {type(row.build()) for row in rows}
+    return {kind.__name__: kind for kind in sorted(kinds, key=lambda kind: kind.__name__)}
+
+
+def loss_call(build: Callable[[], nn.Loss], b: ldl.Backend) -> Call:
+    """Forward and backward of a loss on a backend."""
+    with ldl.use_backend(b):
+        loss = build()
+    rng = np.random.default_rng(5)
+    if loss.takes_labels:
+        x, y = _array(b, BATCH, CLASSES), b.asarray(rng.integers(0, CLASSES, BATCH))
+    else:
+        x, y = (
+            b.asarray(rng.uniform(0.1, 0.9, (BATCH, WIDE)).astype(np.float32)) for _ in range(2)
+        )
+
+    def call() -> Any:
+        loss.forward(x, y)
+        return loss.backward()
+
+    return call

@@ -1,0 +1,44 @@
+"""Pins every library to the same number of threads, before any of them is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+VARIABLES = (
+    "OMP_NUM_THREADS",  # PyTorch, scikit-learn
+    "OPENBLAS_NUM_THREADS",  # NumPy
+    "MKL_NUM_THREADS",  # PyTorch, NumPy of other makes
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+DEFAULT = 2
+
+
+def usable() -> int:
+    """The processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pin(threads: int) -> None:
+    """Give this process and its children so many threads and, on Linux, so many processors.
+
+    JAX has no option for its threads: it starts one for each processor that it may run on.
+    """
+    if threads > usable():
+        raise SystemExit(f"--threads {threads}: this process may use {usable()} processors only")
+    if "numpy" in sys.modules:
+        raise RuntimeError("threads are pinned before NumPy is imported")
+    for name in VARIABLES:
+        os.environ[name] = str(threads)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def count() -> int:
+    """The number that `pin` set."""
+    return int(os.environ.get(VARIABLES[0], "1"))

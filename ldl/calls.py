@@ -1,0 +1,42 @@
+"""Calls as text: what a thing is, said as the call that makes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The call of a class on one line, every argument named, defaults included.
+
+    Two calls that say the same differently give the same text, and no text holds an address.
+    """
+    from inspect import signature
+
+    initialiser: Any = getattr(cls, "__init__")  # noqa: B009 - mypy distrusts cls.__init__
+    named: dict[str, Any]
+    try:
+        found = signature(initialiser)
+        taken = found.replace(parameters=list(found.parameters.values())[1:])
+        bound = taken.bind(*args, **kwargs)
+        bound.apply_defaults()
+        named = dict(bound.arguments)
+        for name, parameter in taken.parameters.items():
+            if parameter.kind.name == "VAR_KEYWORD":
+                named |= named.pop(name)
+    except (TypeError, ValueError):
+        named = {str(i): value for i, value in enumerate(args)} | kwargs
+    return f"{cls.__name__}({', '.join(f'{name}={text(value)}' for name, value in named.items())})"
+
+
+def text(value: Any) -> str:
+    """A value on one line: functions by name, what has no text of its own by its class."""
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return str(value.__qualname__)
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(map(text, value))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    own: Any = type(value).__repr__
+    if own is object.__repr__:
+        return f"{type(value).__name__}()"
+    shown = repr(value)
+    return f"<{type(value).__name__} of {len(value)}>" if "\n" in shown else shown

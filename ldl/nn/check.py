@@ -1,0 +1,100 @@
+"""check_gradients: whether a backward is the derivative of its forward."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from math import sqrt
+from typing import Any
+
+from ldl import random
+from ldl.backend import Array
+from ldl.nn.module import Module
+
+
+class GradientError(AssertionError):
+    """A backward that is not the derivative of its forward; the message names the worst."""
+
+
+def check_gradients(
+    module: Module, x: Any, *, tolerance: float = 1e-5, directions: int = 4, seed: int = 0
+) -> dict[str, float]:
+    """Compare a module's backward with central differences, for x and for every parameter.
+
+        ldl.check_gradients(MyLayer(3), x)      # silent where it is right
+
+    With L = Σ r ⊙ forward(x) for random r, and random directions v of length 1, the derivatives
+    ⟨∂L/∂x, v⟩ that backward gives are held against (L(x + hv) - L(x - hv)) / 2h, and so for every
+    parameter that is not frozen. All is done in float64 and in training mode on deep copies of the
+    module, so that dropout draws the same mask every time and the module stays as it is. Choose
+    x where the function is smooth: not at the kink of a ReLU.
+
+    Returns the relative error, over the directions, by name: "x" and the parameters' names.
+
+    Raises GradientError, naming the worst, where one is above `tolerance`, and where backward
+    returns None or another shape than that of x.
+    """
+    if not isinstance(module, Module):
+        raise TypeError(f"check_gradients takes a module (ldl.nn.Module), got {module!r}")
+    ready = copy.deepcopy(module).to(dtype="float64").train()
+    ready.zero_grad()
+    backend, stream = ready.backend, random.Stream(seed, random.WEIGHTS, 1)
+    x = backend.asarray(x, "float64")
+
+    def draw(shape: tuple[int, ...]) -> Array:
+        return backend.normal(shape, "float64", stream.next())
+
+    trial = copy.deepcopy(ready)
+    y = trial(x)
+    r = draw(tuple(y.shape))
+    dx = trial.backward(r)
+    if dx is None:
+        raise GradientError(f"{module!r}.backward returned None: it must return ∂L/∂x")
+    if tuple(dx.shape) != tuple(x.shape):
+        raise GradientError(
+            f"{module!r}.backward returned ∂L/∂x of shape {tuple(dx.shape)} for x of shape "
+            f"{tuple(x.shape)}"
+        )
+
+    def error(start: Array, gradient: Array, output: Callable[[Array], Array]) -> float:
+        h = 1e-5 * max(1.0, float(backend.xp.abs(start).max()) if start.size else 1.0)
+        difference, largest = 0.0, (1e-3 * _norm(y)) ** 2  # below that differences are rounding
+        numeric = analytic = 0.0
+        for _ in range(directions):
+            v = draw(tuple(start.shape))
+            v = v / max(_norm(v), 1e-300)
+            a = float((gradient * v).sum())
+            n = float((r * (output(start + h * v) - output(start - h * v))).sum()) / (2 * h)
+            difference, numeric, analytic = (
+                difference + (a - n) ** 2,
+                numeric + n * n,
+                analytic + a * a,
+            )
+        return float((difference / max(numeric, analytic, largest, 1e-300)) ** 0.5)
+
+    errors = {"x": error(x, dx, lambda value: copy.deepcopy(ready)(value))}
+    for name, parameter in trial.named_parameters():
+        if not parameter.requires_grad:
+            continue
+
+        def output(value: Array, name: str = name) -> Array:
+            other = copy.deepcopy(ready)
+            dict(other.named_parameters())[name].data[...] = value
+            return other(x)
+
+        start = dict(ready.named_parameters())[name].data
+        gradient = 0 * start if parameter.grad is None else parameter.grad
+        errors[name] = error(start, gradient, output)
+    worst = max(
+        errors, key=lambda name: float("inf") if errors[name] != errors[name] else errors[name]
+    )
+    if not errors[worst] <= tolerance:
+        raise GradientError(
+            f"∂L/∂{worst} of {module!r} is wrong: backward and central differences differ by "
+            f"{errors[worst]:.2g} of it (at most {tolerance:g} is rounding)"
+        )
+    return errors
+
+
+def _norm(a: Array) -> float:
+    return sqrt(float((a * a).sum()))

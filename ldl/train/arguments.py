@@ -1,0 +1,96 @@
+"""What `fit` asks of its arguments before it begins, and what it remembers of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from ldl.calls import call, text
+from ldl.data.batching import Arrays, Data
+from ldl.nn.containers import check_distinct
+from ldl.nn.losses import Loss
+from ldl.nn.module import Module
+from ldl.optim.optimizer import Optimizer
+from ldl.train.evaluation import check_kinds, shown
+
+
+def check_arguments(
+    model: Module,
+    loss: Loss,
+    optimizer: Optimizer,
+    epochs: int,
+    batch_size: int,
+    resume: bool,
+    checkpoint: str | os.PathLike[str] | None,
+) -> None:
+    """Raise TypeError, ValueError or OSError for what cannot be trained as it is asked."""
+    check_kinds(model, loss)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer must be an optimizer such as ldl.optim.Adam(model, lr=1e-3), "
+            f"got {shown(optimizer)}"
+        )
+    check_distinct(model)
+    _check_parameters(model, optimizer)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if loss.reduction == "none":
+        raise ValueError("fit needs a loss that is one number: use another reduction than 'none'")
+    if checkpoint is not None:
+        _check_path(checkpoint)
+    elif resume:
+        raise ValueError("resume=True needs checkpoint=PATH, the file to resume from")
+
+
+def settings(
+    loss: Loss, optimizer: Optimizer, data: Data, batch_size: int, seed: int, streams: int
+) -> dict[str, Any]:
+    """What two runs must have in common for one to go on where the other stopped."""
+    known = data if isinstance(data, Arrays) else None
+    return {
+        "seed": seed,
+        "batch_size": batch_size,
+        "loss": call(type(loss), *loss._arguments),
+        "samples": None if known is None else len(known),
+        "shape of x": None if known is None else list(known.x.shape[1:]),
+        "shape of y": None if known is None else list(known.y.shape[1:]),
+        "noise": None if known is None or known.noise is None else text(known.noise),
+        "random streams": streams,
+        "optimizer": type(optimizer).__name__,
+        **optimizer.settings(),
+    }
+
+
+def _check_parameters(model: Module, optimizer: Optimizer) -> None:
+    own = {id(p) for p in model.parameters()}
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if own.isdisjoint(moved):
+        kind = type(optimizer).__name__
+        raise ValueError(
+            f"the optimizer moves none of the model's parameters, but another model's: "
+            f"make it of this one, {kind}(model, ...)"
+        )
+    types: dict[str, str] = {}
+    for name, parameter in model.named_parameters():
+        types.setdefault(str(parameter.dtype), name)
+    if len(types) > 1:
+        (a, first), (b, second) = list(types.items())[:2]
+        raise ValueError(
+            f"the model's parameters are of several types, {first} is {a} and {second} is {b}: "
+            f"make them one with model.to(dtype={a!r})"
+        )
+    if "float16" in types:
+        raise ValueError(
+            "fit does not train in float16, in which small updates are lost: train with "
+            "model.to(dtype='float32') and move the model to float16 afterwards"
+        )
+
+
+def _check_path(path: str | os.PathLike[str]) -> None:
+    name = os.fspath(path)
+    if os.path.isdir(name):
+        raise IsADirectoryError(errno.EISDIR, "a checkpoint is a file, and this a folder", name)
+    if not os.path.isdir(os.path.dirname(os.path.realpath(name))):
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder for the checkpoint", name)

@@ -1,0 +1,111 @@
+"""`ldl.check_gradients` finds what is wrong with a backward, and passes what is right."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from catalog import ROWS, named
+from checks import one_line
+from fake_device import FakeBackend, fixture
+from test_readme import BLOCKS
+
+import ldl
+from ldl import nn
+
+fake = fixture
+
+
+@pytest.mark.parametrize(**named(ROWS))
+def test_every_layer_passes_and_is_left_as_it_was(row: Any) -> None:
+    module, x = row.module(), row.input()
+    before = {name: a.copy() for name, a in module.state_dict().items()}
+    streams = [vars(m)["stream"].draw for m in module.modules() if "stream" in vars(m)]
+    errors = ldl.check_gradients(module, x)
+    assert set(errors) == {"x", *(name for name, _ in module.named_parameters())}
+    assert max(errors.values()) < 1e-6
+    assert all(isinstance(e, float) for e in errors.values())
+    np.testing.assert_equal(module.state_dict(), before)
+    assert module.dtype == "float32" or not before
+    assert all(p.grad is None for p in module.parameters())
+    assert streams == [vars(m)["stream"].draw for m in module.modules() if "stream" in vars(m)]
+
+
+class Broken(nn.Module):
+    """y = s ⊙ x with a fault of one's choice."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+        self.s = nn.Parameter(np.array([1.0, 2.0, 3.0], "float32"))
+
+    def forward(self, x: Any) -> Any:
+        self.keep(x)
+        return x * self.s.data
+
+    def backward(self, grad: Any) -> Any:
+        x = self.take()
+        if self.fault != "forgets s":
+            self.s.accumulate_rows(grad * x * (0.99 if self.fault == "s by 1 %" else 1))
+        if self.fault == "returns None":
+            return None
+        if self.fault == "one row":
+            return (grad * self.s.data)[:1]
+        return grad * self.s.data * (2 if self.fault == "x twice" else 1)
+
+
+X = np.random.default_rng(0).standard_normal((5, 3))
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("forgets s", "s"),
+        ("s by 1 %", "s"),
+        ("x twice", "x"),
+        ("returns None", r"returned None: it must return ∂L/∂x"),
+        ("one row", r"\(1, 3\).*\(5, 3\)"),
+    ],
+)
+def test_a_fault_is_named(fault: str, says: str) -> None:
+    with pytest.raises(ldl.GradientError, match=says) as error:
+        ldl.check_gradients(Broken(fault), X)
+    assert isinstance(error.value, AssertionError)
+    one_line(error)
+    if fault in ("forgets s", "s by 1 %", "x twice"):
+        name = says
+        assert re.search(rf"∂L/∂{name}\b", str(error.value))
+
+
+def test_the_errors_can_be_read_where_the_tolerance_is_wide() -> None:
+    errors = ldl.check_gradients(Broken("s by 1 %"), X, tolerance=1.0)
+    assert errors["s"] == pytest.approx(0.01, rel=0.1)
+    assert errors["x"] < 1e-6
+    assert ldl.check_gradients(Broken(), X.tolist())["x"] < 1e-6
+
+
+def test_frozen_parameters_are_no_part_of_it() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    assert set(ldl.check_gradients(model, X)) == {"x", "1.weight", "1.bias"}
+
+
+def test_a_model_in_eval_mode_is_checked_too() -> None:
+    assert ldl.check_gradients(Broken().eval(), X)
+
+
+def test_the_layer_of_the_readme_passes() -> None:
+    space: dict[str, Any] = {"__name__": "layer"}
+    exec(compile(BLOCKS[1].partition("\nmodel =")[0], "README.md", "exec"), space)
+    assert set(ldl.check_gradients(space["Scale"](3), X)) == {"x", "s"}
+
+
+def test_it_works_on_the_device(fake: FakeBackend) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.3), nn.Tanh())
+    assert max(ldl.check_gradients(model, X).values()) < 1e-6
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"nn\.Module"):
+        ldl.check_gradients(nn.MSELoss(), X)
