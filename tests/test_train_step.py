@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-import threading
+import os
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -347,28 +349,44 @@ def test_mistakes_are_reported_as_without_recording(how: str) -> None:
 # ---- threads -------------------------------------------------------------------------------------
 
 
-def test_two_threads_step_at_once_and_get_what_one_would(how: str) -> None:
-    x = rng.random((512, 128)).astype("float32")  # large enough for parallel loops
+TWO_MODELS = """
+import sys, threading
+import numpy as np
+import ldl
+from ldl import nn, optim
 
-    def train(results: dict[int, Any], seed: int) -> None:
-        ldl_seed = [nn.Linear(128, 128), nn.Sigmoid(), nn.Linear(128, 128)]
-        model = nn.Sequential(*ldl_seed)
-        weights = np.random.default_rng(seed)
-        for p in model.parameters():
-            p.data[...] = 0.1 * weights.standard_normal(p.shape)
-        step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model, 1e-3))
-        results[seed] = [float(step(x, x)) for _ in range(20)]
+x = np.random.default_rng(0).random((512, 128), "float32")  # large enough for parallel loops
 
-    alone: dict[int, Any] = {}
-    together: dict[int, Any] = {}
-    for seed in (0, 1):
-        train(alone, seed)
-    threads = [threading.Thread(target=train, args=(together, seed)) for seed in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert together == alone
+def train(results, seed):
+    model = nn.Sequential(nn.Linear(128, 128), nn.Sigmoid(), nn.Linear(128, 128))
+    weights = np.random.default_rng(seed)
+    for p in model.parameters():
+        p.data[...] = 0.1 * weights.standard_normal(p.shape)
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model, 1e-3))
+    results[seed] = [float(step(x, x)) for _ in range(30)]
+
+alone, together = {}, {}
+for seed in (0, 1):
+    train(alone, seed)
+threads = [threading.Thread(target=train, args=(together, seed)) for seed in (0, 1)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert together == alone, (together, alone)
+assert ("ldl_numpy.source" in sys.modules) == (sys.argv[1] != "0")
+if sys.argv[1] == "2":
+    from numba import threading_layer
+    assert threading_layer() == "workqueue"
+"""
+
+
+@pytest.mark.parametrize("threads", ["0", "1", "2"], ids=["plain", "fused", "parallel"])
+def test_two_threads_step_at_once_and_get_what_one_would(threads: str) -> None:
+    settings = {"LDL_NUMBA": "0"} if threads == "0" else {"LDL_THREADS": threads, "LDL_NUMBA": "1"}
+    subprocess.run(
+        [sys.executable, "-c", TWO_MODELS, threads], env={**os.environ, **settings}, check=True
+    )
 
 
 def test_everything_between_two_products_is_one_loop(monkeypatch: Any) -> None:

@@ -60,16 +60,14 @@ class NumpyBackend(Backend):
     def uniform(
         self, shape: tuple[int, ...], dtype: DType, key: random.Key
     ) -> np.ndarray[Any, Any]:
-        """The generic body's numbers, drawn on all threads by Numba."""
+        """The generic body's numbers, drawn by Numba."""
         if fuser() is None or np.prod(shape) < FEW:
             drawn: np.ndarray[Any, Any] = super().uniform(shape, dtype, key)
             return drawn
         from ldl_numpy.draws import fill_uniform
-        from ldl_numpy.source import lock
 
         out = np.empty(shape, np.float32)
-        with lock:
-            fill_uniform(out.reshape(-1), np.uint64(key.seed), np.uint64(key.stream), key.draw)
+        fill_uniform(out.reshape(-1), np.uint64(key.seed), np.uint64(key.stream), key.draw)
         return out.astype(dtype, copy=False)
 
     def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> np.ndarray[Any, Any]:
@@ -79,12 +77,11 @@ class NumpyBackend(Backend):
             drawn: np.ndarray[Any, Any] = super().normal(shape, dtype, key)
             return drawn
         from ldl_numpy.draws import box_muller
-        from ldl_numpy.source import lock
 
-        u = self.uniform((size + size % 2,), dtype, key)
-        out = np.empty(len(u), np.float32)
-        with lock:
-            box_muller(u, out)
+        half = (size + 1) // 2
+        u = self.uniform((2 * half,), dtype, key)
+        out = np.empty(2 * half, np.float32)
+        box_muller(u[:half], u[half:], out[:half], out[half:])
         return out[:size].reshape(shape)
 
     def record(

@@ -1,4 +1,4 @@
-"""Random numbers by Numba: Philox4x64-10, the bits of NumPy's, on all threads."""
+"""Random numbers by Numba: Philox4x64-10, the bits of NumPy's."""
 
 # mypy: ignore-errors
 # (Numba, not Python, gives these functions their types.)
@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from ldl_numpy.numba_math import cospi2_f4, f4, log_f4, sinpi2_f4
-from ldl_numpy.source import threads
-
-PARTS = threads()
 
 u8 = np.uint64
 
@@ -51,12 +48,12 @@ def fraction(bits):
     return f4(np.int32(bits >> u8(8))) * f4(2.0**-24)
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 def fill_uniform(out, seed, stream, draw):
     """Uniform numbers in [0, 1) for a vector, what `ldl.random.uniform` gives."""
     n = out.size
     whole = n // 8
-    for i in prange(whole):
+    for i in range(whole):
         words = block(i, seed, stream, draw)
         for k in range(4):
             out[8 * i + 2 * k] = fraction(words[k] & u8(0xFFFFFFFF))
@@ -68,18 +65,10 @@ def fill_uniform(out, seed, stream, draw):
             out[8 * whole + j] = fraction(word >> u8(32) if j % 2 else word & u8(0xFFFFFFFF))
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def box_muller(u, out):
-    """√(-2 ln(1 - uᵢ)) cos 2πvᵢ, then the same with sin, for the halves u and v of a vector.
-
-    `out` is as long as the vector.
-    """
-    half = u.size // 2
-    for p in prange(PARTS):
-        begin, end = p * half // PARTS, (p + 1) * half // PARTS
-        x, y = u[begin:end], u[half + begin : half + end]
-        cos, sin = out[begin:end], out[half + begin : half + end]
-        for i in range(end - begin):
-            radius = np.sqrt(f4(-2.0) * log_f4(f4(1.0) - x[i]))
-            cos[i] = radius * cospi2_f4(y[i])
-            sin[i] = radius * sinpi2_f4(y[i])
+@njit(cache=True, nogil=True, error_model="numpy")
+def box_muller(u, v, cos, sin):
+    """√(-2 ln(1 - u)) cos 2πv and √(-2 ln(1 - u)) sin 2πv for vectors."""
+    for i in range(u.size):
+        radius = np.sqrt(f4(-2.0) * log_f4(f4(1.0) - u[i]))
+        cos[i] = radius * cospi2_f4(v[i])
+        sin[i] = radius * sinpi2_f4(v[i])

@@ -29,16 +29,13 @@ lock = Lock()
 """Held while a parallel loop runs: Numba's `workqueue` threads serve one caller at a time."""
 
 
-SIDES = ("rows", "columns")
-
-
 class Source:
     """The source of one loop, and what to call it with."""
 
     def __init__(self, loop: Loop, stored: set[Value]) -> None:
         self.loop = loop
         self.inputs: list[Ref] = []
-        self.before: list[str] = []
+        self.scalars: dict[str, str] = {}
         self.body: list[str] = []
         self.after: list[str] = []
         self.zero: list[str] = []
@@ -78,8 +75,11 @@ class Source:
             "scalar": (),
         }[how]
         self.inputs.append(Ref(x.value, (*x.path, ("reshape", (shape,)))))
-        at = {"full": "i, j", "row": "j", "column": "i", "scalar": "()"}[how]
-        (self.before if how == "scalar" else self.body).append(f"{name} = {argument}[{at}]")
+        if how == "scalar":
+            self.scalars[argument] = name
+        else:
+            at = {"full": "i, j", "row": "j", "column": "i"}[how]
+            self.body.append(f"{name} = {argument}[{at}]")
         self.names[x.value, how] = name
         return name
 
@@ -140,16 +140,19 @@ class Source:
             ]
 
     def text(self) -> str:
-        """The module."""
-        names = [
+        """The module: `part` does a share of the rows, `loop` gives each thread its own.
+
+        LLVM vectorises `part` because it is a function by itself.
+        """
+        inner = [
             *(f"a{i}" for i in range(len(self.inputs))),
             *(f"s{i}" for i in range(len(self.scratch))),
             *(f"o{i}" for i in range(len(self.outputs))),
-            *(f"r{i}" for i in range(len(self.scratch))),
         ]
-        spans = [[f"p * {n} // {self.parts}", f"(p + 1) * {n} // {self.parts}"] for n in SIDES]
-        i = spans[0] if self.rows > 1 else ["0", "rows"]
-        j = spans[1] if self.rows == 1 else ["0", "columns"]
+        outer = [*inner, *(f"r{i}" for i in range(len(self.scratch)))]
+        inner = [self.scalars.get(name, name) for name in inner]
+        share = [f"p * n // {self.parts}", f"(p + 1) * n // {self.parts}"]
+        bounds = ["i0", "i1", "0", "columns"] if self.rows > 1 else ["0", "rows", "i0", "i1"]
         parallel = self.parts > 1
         lines = [
             "import numpy as np",
@@ -157,16 +160,21 @@ class Source:
             "from ldl_numpy.numba_math import *",
             "f8 = np.float64",
             "",
-            f"@njit(cache=True, error_model='numpy', nogil=True, parallel={parallel})",
-            f"def loop(rows, columns, {', '.join(names)}):",
-            *(f"    {line}" for line in self.before),
+            "@njit(error_model='numpy', nogil=True)",
+            f"def part(p, i0, i1, rows, columns, {', '.join(inner)}):",
+            "    mode = flush_subnormals()",
+            *(f"    {line}" for line in self.zero),
+            f"    for i in range({bounds[0]}, {bounds[1]}):",
+            f"        for j in range({bounds[2]}, {bounds[3]}):",
+            *(f"            {line}" for line in self.body),
+            "    restore(mode)",
+            "",
+            f"@njit(cache=True, nogil=True, parallel={parallel})",
+            f"def loop(rows, columns, {', '.join(outer)}):",
+            *(f"    {name} = {argument}[()]" for argument, name in self.scalars.items()),
+            f"    n = {'rows' if self.rows > 1 else 'columns'}",
             f"    for p in {'prange' if parallel else 'range'}({self.parts}):",
-            "        mode = flush_subnormals()",
-            *(f"        {line}" for line in self.zero),
-            f"        for i in range({i[0]}, {i[1]}):",
-            f"            for j in range({j[0]}, {j[1]}):",
-            *(f"                {line}" for line in self.body),
-            "        restore(mode)",
+            f"        part(p, {', '.join(share)}, rows, columns, {', '.join(inner)})",
             *(f"    {line}" for line in self.after),
         ]
         return "\n".join(lines) + "\n"
@@ -187,16 +195,21 @@ def _cast(name: str, x: Any, kind: str) -> str:
 
 @cache
 def threads() -> int:
-    """How many threads a loop may have: Numba's, eight at most.
+    """How many threads a large loop has: `LDL_THREADS`, 1 by default.
 
-    Of Numba's threading layers only `workqueue` gets on with OpenBLAS's threads, which spin.
+    On the machine with two processors where this was measured, two threads were slower than one at
+    every size up to 23 million elements, beside OpenBLAS's as well as alone; more processors may
+    tell otherwise. Of Numba's threading layers only `workqueue` gets on with OpenBLAS's threads.
     """
+    wanted = int(os.environ.get("LDL_THREADS", "1"))
+    if wanted <= 1:
+        return 1
     from numba import config as numba_config
 
     config: Any = numba_config
     if config.THREADING_LAYER == "default":
         config.THREADING_LAYER = "workqueue"
-    return min(int(config.NUMBA_NUM_THREADS), 8)
+    return min(wanted, int(config.NUMBA_NUM_THREADS))
 
 
 _modules: dict[str, Any] = {}
