@@ -91,6 +91,11 @@ def _sum_squares(b: ldl.Backend) -> Call:
     return lambda: b.sum_squares(x)
 
 
+def _settle(b: ldl.Backend) -> Call:
+    a = _array(b, PARAMETERS)
+    return lambda: b.update("settle", (a,), {})
+
+
 def _optimizer(make: Callable[[list[nn.Parameter]], optim.Optimizer]) -> Callable[..., Call]:
     """An update as its optimizer asks for it: one buffer of all parameters."""
 
@@ -115,6 +120,7 @@ KERNELS: dict[str, Callable[[ldl.Backend], Call]] = {
     "uniform": _uniform,
     "normal": _normal,
     "sum_squares": _sum_squares,
+    "settle": _settle,
     "sgd_step": _optimizer(lambda p: optim.SGD(p, lr=1e-3, momentum=0.9)),
     "rmsprop_step": _optimizer(lambda p: optim.RMSprop(p, lr=1e-3)),
     "adam_step": _optimizer(lambda p: optim.Adam(p, lr=1e-3)),

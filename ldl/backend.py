@@ -202,12 +202,8 @@ class Backend:
         a = a.reshape(-1)
         return self.xp.dot(a, a)
 
-    def _settle(self, a: Array) -> None:
-        """a ← (a + c) - c, in place, for c so small that only subnormal numbers become zero.
-
-        An average of gradients that have stopped decays to subnormal numbers and stays there, since
-        rounding keeps the smallest from decaying; a processor takes a hundred cycles for each.
-        """
+    def settle(self, a: Array) -> None:
+        """a ← (a + c) - c, in place, for c so small that only subnormal numbers become zero."""
         info = self.xp.finfo(a.dtype)
         c = float(info.tiny) / float(info.eps)
         a += c
@@ -230,7 +226,6 @@ class Backend:
         if v is not None:
             v *= momentum
             v += g
-            self._settle(v)
             g = g + momentum * v if nesterov else v
         p -= lr * g
 
@@ -252,12 +247,10 @@ class Backend:
             g = g + weight_decay * p
         s *= alpha
         s += (1 - alpha) * g * g
-        self._settle(s)
         d = g / (self.xp.sqrt(s) + eps)
         if v is not None:
             v *= momentum
             v += d
-            self._settle(v)
             d = v
         p -= lr * d
 
@@ -288,10 +281,8 @@ class Backend:
             g = g + weight_decay * p
         m *= beta1
         m += (1 - beta1) * g
-        self._settle(m)
         v *= beta2
         v += (1 - beta2) * (g * g)
-        self._settle(v)
         p -= rate * m / (self.xp.sqrt(v) * scale + eps)
 
 

@@ -62,6 +62,14 @@ class FlatStore:
             yield slice(self._spans[start].start, self._spans[stop - 1].stop), self.steps[start]
             start = stop
 
+    def stretch(self, run: slice) -> tuple[Array, Array, dict[str, Array]]:
+        """Values, gradients and slots of a run: the same views until the next packing."""
+        key = run.start, run.stop
+        if key not in self._stretches:
+            slots = {name: slot[run] for name, slot in self.slots.items()}
+            self._stretches[key] = self.values[run], self.grads[run], slots
+        return self._stretches[key]
+
     def advance(self) -> None:
         """Count a step for every parameter that has a gradient."""
         for i, parameter in enumerate(self.parameters):
@@ -80,6 +88,7 @@ class FlatStore:
         self.values: Array = self.backend.xp.zeros(self._size, dtype=first.dtype)
         self.grads = self._zeros()
         self._views: list[tuple[Any, Any]] = []
+        self._stretches: dict[tuple[int, int], tuple[Array, Array, dict[str, Array]]] = {}
         for parameter, span in zip(self.parameters, self._spans, strict=True):
             if parameter.backend is not self.backend or parameter.dtype != first.dtype:
                 raise ValueError(

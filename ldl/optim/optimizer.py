@@ -19,6 +19,14 @@ Rate = Schedule | Callable[[int], float]
 Parameters = Module | Iterable[Parameter] | Iterable[dict[str, Any]]
 
 
+SETTLE = 32
+"""Steps between two looks at averages of gradients that have stopped.
+
+They decay to subnormal numbers and stay there, since rounding keeps the smallest from decaying, and
+a processor takes a hundred cycles for each.
+"""
+
+
 class Optimizer:
     """Moves parameters against their gradients.
 
@@ -109,9 +117,11 @@ class Optimizer:
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
                 for run, steps in store.runs():
-                    slots = {name: slot[run] for name, slot in store.slots.items()}
-                    self.update(store.values[run], store.grads[run], slots, options, steps + 1)
+                    self.update(*store.stretch(run), options, steps + 1)
                 store.advance()
+                if self.step_count % SETTLE == 0:
+                    for slot in store.slots.values():
+                        store.backend.update("settle", (slot,), {})
         self.step_count += 1
 
     @property
