@@ -20,8 +20,9 @@ __all__ = ["NumpyBackend"]
 FEW = 1024
 """Random numbers that are drawn sooner than Numba is asked."""
 
-PIECE = 32_768
-"""Elements of an update that stay in the processor's cache, where NumPy passes over them often."""
+PIECE, FUSED_PIECE = 2**15, 2**20
+"""Elements of an update done together: few enough for the processor's cache where NumPy passes over
+them many times, and for the copies that a trace makes where one loop does it all."""
 
 
 class NumpyBackend(Backend):
@@ -113,7 +114,7 @@ class NumpyBackend(Backend):
         """The kernel's generic body, planned: one loop with Numba, else piece by piece."""
         first = arrays[0]
         size = len(first)
-        piece = size if fuser() is not None else PIECE
+        piece = PIECE if fuser() is None else FUSED_PIECE
         plans: dict[Any, Any] = self._plans.__dict__.setdefault("of_kernels", {})
         present = tuple([a is not None for a in arrays])
         for start in range(0, size, piece):
