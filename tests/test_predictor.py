@@ -88,3 +88,19 @@ def test_it_runs_on_any_device(fake: FakeBackend) -> None:
     y = ldl.Predictor(model)(fake.asarray(X))
     assert isinstance(y, FakeArray)
     np.testing.assert_array_equal(fake.to_numpy(y), fake.to_numpy(model.predict(X)))
+
+
+def test_a_prediction_leaves_gradients_alone() -> None:
+    model = network()
+    predictor = ldl.Predictor(model)
+    predictor(X)
+    model.backward(np.ones_like(model(X)))
+    kept = [p.grad.copy() for p in model.parameters()]
+    predictor(X)
+    for p, grad in zip(model.parameters(), kept, strict=True):
+        np.testing.assert_array_equal(p.grad, grad)
+    fresh = ldl.Predictor(model)
+    fresh(X)
+    model.zero_grad()
+    fresh(X)
+    assert not any(p.has_grad for p in model.parameters())

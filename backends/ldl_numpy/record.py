@@ -50,7 +50,11 @@ class PlannedStep(Recording):
         _compare(first.trace, _DryRun(function, parts, inputs, first.writable).trace)
         values = [first.trace.external(array) for array in inputs]
         self._plan = Plan(first.trace, values, first.results, fuse)
-        self._written = [(p, q.has_grad) for p, q in zip(parameters, first.parameters, strict=True)]
+        self._flags = [
+            (p, q.has_grad)
+            for p, q in zip(parameters, first.parameters, strict=True)
+            if isinstance(q.has_grad, bool)
+        ]
         self._bound = [(p, p.data, p.grad_buffer, p.requires_grad) for p in parameters]
         self._inside = inside
         self._modes = [part._training for part in inside]
@@ -66,8 +70,8 @@ class PlannedStep(Recording):
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
         self._plan(*[x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in inputs])
-        for p, written in self._written:
-            p.has_grad = written
+        for p, has_grad in self._flags:
+            p.has_grad = has_grad
         return tuple([r[()] if r.ndim == 0 else r for r in self._plan.results])
 
 
@@ -126,8 +130,10 @@ class _DryRun:
         backend = TracingBackend(trace, streams)
         for part in _inside(copies):
             part.backend = backend
+        parameter: Any
         for parameter in self.parameters:
             parameter.backend = backend
+            parameter.has_grad = int(parameter.has_grad)  # a bool again once it is set
         before = [_facts(part) for part in _inside(copies)]
         results = function(*copies, *(trace.wrap(x) for x in inputs))
         for part, facts in zip(_inside(copies), before, strict=True):
