@@ -174,9 +174,10 @@ def test_a_second_run_replaces_the_first(tmp_path):
 KILLED = ["--data", "digits", "--hidden", "16", "--backend", "numpy", "--epochs", "40"]
 
 SLOW_EPOCHS = """
-import sys, time
+import signal, sys, time
 from ldl.cli import main
 from ldl.train import loop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
 save = loop.save_checkpoint
 def slow(*args):
     save(*args)
