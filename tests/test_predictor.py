@@ -104,3 +104,9 @@ def test_a_prediction_leaves_gradients_alone() -> None:
     model.zero_grad()
     fresh(X)
     assert not any(p.has_grad for p in model.parameters())
+
+
+def test_a_model_that_gives_its_input_gives_that_of_every_call() -> None:
+    predictor = ldl.Predictor(nn.Sequential(nn.Identity(), nn.Flatten()))
+    for x in (X, X + 1):
+        np.testing.assert_array_equal(predictor(x), x)

@@ -416,3 +416,30 @@ def test_averages_of_gradients_that_stopped_become_zero(optimizer: Any, how: str
         p.accumulate(np.zeros(2048, "float32"))
     for slot in made.state_dict()["slots"].values():
         assert not ((slot != 0) & (np.abs(slot) < np.finfo("float32").tiny)).any()
+
+
+def test_an_attribute_that_changes_between_steps_is_seen(how: str) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss)
+    changes: list[Any] = [
+        lambda s: None,
+        lambda s: setattr(s.model[2], "p", 0.7),
+        lambda s: setattr(s.loss, "label_smoothing", 0.2),
+        lambda s: setattr(s.model, "layers", s.model.layers[:1] + s.model.layers[2:]),
+    ]
+    for change in changes:
+        for step in (played, own):
+            change(step)
+        for _ in range(2):
+            assert_agree(played(X, LABELS), own(X, LABELS), how)
+
+
+def test_a_subclass_of_the_backend_keeps_its_own_kernels() -> None:
+    class Still(ldl_numpy.NumpyBackend):
+        def sgd_step(self, p: Any, g: Any, v: Any, **options: Any) -> None:
+            """Moves nothing."""
+
+    with ldl.use_backend(Still()):
+        p = nn.Parameter(np.ones(3, "float32"))
+        p.accumulate(np.ones(3, "float32"))
+        optim.SGD([p], 1.0).step()
+    assert (p.data == 1).all()

@@ -111,7 +111,13 @@ class NumpyBackend(Backend):
         numbers: dict[str, float],
         **constants: Any,
     ) -> None:
-        """The kernel's generic body, planned: one loop with Numba, else piece by piece."""
+        """The kernel's generic body, planned: one loop with Numba, else piece by piece.
+
+        A subclass, whose kernels may be others, runs them as they are.
+        """
+        if type(self) is not NumpyBackend:
+            super().update(kernel, arrays, numbers, **constants)
+            return
         first = arrays[0]
         size = len(first)
         piece = PIECE if fuser() is None else FUSED_PIECE

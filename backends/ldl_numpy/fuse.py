@@ -56,7 +56,7 @@ def fuse(ops: list[Op], kept: set[Value]) -> list[Op]:
 def _put_off(op: Op, reads: set[Value], writes: set[Value], loops: list[Loop]) -> bool:
     """Whether the operation only waits for one loop's sums: it then follows the loop."""
     touched = [x for x in loops if (reads | writes) & (x.writes | x.sums) or writes & x.reads]
-    if len(touched) != 1 or any(out.value.array.ndim for out in op.outputs):
+    if len(touched) != 1 or any(value.shape for value in reads | writes):
         return False
     (loop,) = touched
     if reads & loop.writes or writes & (loop.writes | loop.reads | loop.sums):

@@ -50,6 +50,9 @@ class Plan:
                         self._rebind[i].append((args, len(args) - 1, x))
             self._calls.append((op.run, args))
         self.results = [ref.resolve(memory.array(ref.value)) for ref in results]
+        for at, ref in enumerate(results):
+            if ref.value in self._inputs:
+                self._rebind[self._inputs.index(ref.value)].append((self.results, at, ref))
 
     def __call__(self, *inputs: Host) -> None:
         """Do everything, for these inputs; the results stand in `results` until the next run."""

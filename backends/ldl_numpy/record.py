@@ -37,7 +37,6 @@ class PlannedStep(Recording):
         fuse: Fuse | None,
     ) -> None:
         super().__init__(function, parts)
-        inside = _inside(parts)
         parameters = _parameters(parts)
         try:
             first = _DryRun(function, parts, inputs, writable=False)
@@ -56,16 +55,20 @@ class PlannedStep(Recording):
             if isinstance(q.has_grad, bool)
         ]
         self._bound = [(p, p.data, p.grad_buffer, p.requires_grad) for p in parameters]
-        self._inside = inside
-        self._modes = [part._training for part in inside]
+        self._attributes = [
+            (vars(part), name, value)
+            for part in _inside(parts)
+            for name, value in vars(part).items()
+            if name not in ("_kept", "_arguments")
+        ]
         self.bytes = self._plan.bytes
 
     def valid(self) -> bool:
-        """Whether the parameters, and the modes, are still those that were recorded."""
+        """Whether parameters, modes and attributes are still those that were recorded."""
         for p, data, grad, requires_grad in self._bound:
             if p.data is not data or p.grad_buffer is not grad or p.requires_grad != requires_grad:
                 return False
-        return [part._training for part in self._inside] == self._modes
+        return all([held.get(name) is value for held, name, value in self._attributes])
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
