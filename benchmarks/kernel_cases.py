@@ -21,7 +21,7 @@ PARAMETERS = 434_000
 
 Call = Callable[[], Any]
 
-NOT_KERNELS = {"asarray", "to_numpy", "synchronize", "record", "update"}
+NOT_KERNELS = {"asarray", "to_numpy", "synchronize", "record", "prepare"}
 """Methods of a backend that are the boundary, the recorder, or the way to a kernel."""
 
 
@@ -93,7 +93,7 @@ def _sum_squares(b: ldl.Backend) -> Call:
 
 def _settle(b: ldl.Backend) -> Call:
     a = _array(b, PARAMETERS)
-    return lambda: b.update("settle", (a,), {})
+    return b.prepare("settle", (a,), ())
 
 
 def _optimizer(make: Callable[[list[nn.Parameter]], optim.Optimizer]) -> Callable[..., Call]:

@@ -5,6 +5,8 @@ Each has a generic body here, written in the array namespace `xp`; that body is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ldl import random
@@ -83,9 +85,10 @@ class Kernels:
     # ---- kernels: elementwise and row-wise functions ------------------------------------------
 
     def sigmoid(self, x: Array) -> Array:
-        """σ(x) = 1 / (1 + exp(-x)), the exponent cut off where exp would overflow."""
-        largest = {2: 11.0, 4: 88.0}.get(x.dtype.itemsize, 709.0)
-        return 1 / (1 + self.xp.exp(self.xp.minimum(-x, largest)))
+        """σ(x) = 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)) where x < 0: exp never overflows."""
+        xp = self.xp
+        e = xp.exp(-xp.abs(x))
+        return xp.where(x >= 0, 1, e) / (1 + e)
 
     def log_softmax(self, x: Array, axis: int = -1) -> Array:
         """log softmax(x) = x - max - log Σ exp(x - max)."""
@@ -138,18 +141,20 @@ class Kernels:
 
     # ---- kernels: optimizer updates, in place over flat buffers --------------------------------
 
-    def update(
+    def prepare(
         self,
         kernel: str,
         arrays: tuple[Array | None, ...],
-        numbers: dict[str, float],
+        numbers: tuple[str, ...],
         **constants: Any,
-    ) -> None:
-        """Run one of the kernels below on vectors, in place.
+    ) -> Callable[..., None]:
+        """A function that runs one of the kernels below on these vectors, in place.
 
-        `numbers` differ from step to step, `constants` do not: a backend may prepare for that.
+        It takes the kernel's `numbers`, by position: they differ from step to step, whereas the
+        arrays and the `constants` stay, so that a backend may prepare for them.
         """
-        getattr(self, kernel)(*arrays, **numbers, **constants)
+        run = partial(getattr(self, kernel), *arrays, **constants)
+        return lambda *values: run(**dict(zip(numbers, values, strict=True)))
 
     def sum_squares(self, a: Array) -> Array:
         """Σ a², a scalar on the device."""

@@ -27,9 +27,9 @@ def how(request: Any, monkeypatch: Any) -> str:
     if request.param == "plain":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
     else:
-        from ldl_numpy.fuse import fuse
+        from ldl_numpy.program import fuse_and_link
 
-        monkeypatch.setattr(ldl_numpy, "fuser", lambda: fuse)
+        monkeypatch.setattr(ldl_numpy, "fuser", lambda: fuse_and_link)
     return request.param
 
 
@@ -139,7 +139,7 @@ def test_every_optimizer_takes_the_steps_of_its_generic_body(optimizer: Any, how
     class Generic(ldl_numpy.NumpyBackend):
         """Plays nothing."""
 
-        update = ldl.Backend.update
+        prepare = ldl.Backend.prepare
 
     played, _ = pair(network, nn.CrossEntropyLoss, optimizer)
     with ldl.use_backend(Generic()):
@@ -253,8 +253,7 @@ def test_nobody_reads_the_first_layers_input_gradient_so_nobody_computes_it() ->
     played, _ = pair(lambda: nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)), nn.CrossEntropyLoss)
     played(X, LABELS)
     (recording,) = played._recordings.values()
-    products = [run for run, _ in recording._plan._calls if run is np.matmul]
-    assert len(products) == 2 + 2 + 1
+    assert recording._plan.does.count("matmul") == 2 + 2 + 1
 
 
 # ---- what cannot be played -----------------------------------------------------------------------
@@ -389,19 +388,20 @@ def test_two_threads_step_at_once_and_get_what_one_would(threads: str) -> None:
     )
 
 
-def test_everything_between_two_products_is_one_loop(monkeypatch: Any) -> None:
-    from ldl_numpy.fuse import fuse
+def test_everything_between_two_products_is_one_loop_and_all_of_it_one_call(
+    monkeypatch: Any,
+) -> None:
+    from ldl_numpy import blas, program
 
-    monkeypatch.setattr(ldl_numpy, "fuser", lambda: fuse)
+    monkeypatch.setattr(ldl_numpy, "fuser", lambda: program.fuse_and_link)
     played, _ = pair(lambda: nn.AutoEncoder.symmetric(6, [5, 4]), nn.MSELoss)
     played.keep_output = False
     played(X, X)
     (recording,) = played._recordings.values()
-    calls = [run for run, _ in recording._plan._calls]
-    products = [run for run in calls if run is np.matmul]
-    scalars = [args for _, args in recording._plan._calls if np.ndim(args[-1]) == 0]
-    assert len(products) == 11
-    assert len(calls) - len(products) - len(scalars) <= 7
+    plan = recording._plan
+    assert plan.does.count("matmul") == 11
+    assert len(plan.does) - 11 <= 7 + 2, "seven loops, and the mean's two numbers"
+    assert len(plan._calls) == (1 if blas.available() else len(plan.does))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))

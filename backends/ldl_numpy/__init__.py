@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,8 @@ __all__ = ["NumpyBackend"]
 FEW = 1024
 """Random numbers that are drawn sooner than Numba is asked."""
 
-PIECE, FUSED_PIECE = 2**15, 2**20
-"""Elements of an update done together: few enough for the processor's cache where NumPy passes over
-them many times, and for the copies that a trace makes where one loop does it all."""
+PIECE = 2**20
+"""Elements of an update planned together: few enough for the copies that a trace makes."""
 
 
 class NumpyBackend(Backend):
@@ -34,9 +32,6 @@ class NumpyBackend(Backend):
     name = "numpy"
     xp = np
     array_type = np.ndarray
-
-    def __init__(self) -> None:
-        self._plans = local()
 
     @property
     def device(self) -> str:
@@ -61,15 +56,21 @@ class NumpyBackend(Backend):
     def uniform(
         self, shape: tuple[int, ...], dtype: DType, key: random.Key
     ) -> np.ndarray[Any, Any]:
-        """The generic body's numbers, drawn by Numba."""
-        if fuser() is None or np.prod(shape) < FEW:
-            drawn: np.ndarray[Any, Any] = super().uniform(shape, dtype, key)
-            return drawn
+        """The generic body's numbers."""
+        out = np.empty(shape, np.float32)
+        self.fill_uniform(out, key)
+        return out.astype(dtype, copy=False)
+
+    def fill_uniform(self, out: np.ndarray[Any, Any], key: random.Key) -> None:
+        """The same numbers, in a C-contiguous float32 array; drawn by Numba where it is wanted."""
+        if fuser() is None or out.size < FEW:
+            from ldl_numpy.uniform import fill
+
+            fill(out, key)
+            return
         from ldl_numpy.draws import fill_uniform
 
-        out = np.empty(shape, np.float32)
         fill_uniform(out.reshape(-1), np.uint64(key.seed), np.uint64(key.stream), key.draw)
-        return out.astype(dtype, copy=False)
 
     def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> np.ndarray[Any, Any]:
         """The generic body's numbers, to rounding."""
@@ -100,49 +101,44 @@ class NumpyBackend(Backend):
         from ldl_numpy.record import PlannedStep, Unplayed, reason
 
         try:
-            return PlannedStep(function, parts, inputs, fuser())
+            return PlannedStep(function, parts, inputs, gatherer())
         except Exception as error:
             return Unplayed(function, parts, reason(error))
 
-    def update(
+    def prepare(
         self,
         kernel: str,
         arrays: tuple[Any, ...],
-        numbers: dict[str, float],
+        numbers: tuple[str, ...],
         **constants: Any,
-    ) -> None:
-        """The kernel's generic body, planned: one loop with Numba, else piece by piece.
+    ) -> Callable[..., None]:
+        """The kernel's generic body, planned: one loop with Numba, else blocks.
 
         A subclass, whose kernels may be others, runs them as they are.
         """
         if type(self) is not NumpyBackend:
-            super().update(kernel, arrays, numbers, **constants)
-            return
-        first = arrays[0]
-        size = len(first)
-        piece = PIECE if fuser() is None else FUSED_PIECE
-        plans: dict[Any, Any] = self._plans.__dict__.setdefault("of_kernels", {})
-        present = tuple([a is not None for a in arrays])
-        for start in range(0, size, piece):
-            whole = size <= piece
-            cut = arrays if whole else [_piece(a, start, piece) for a in arrays]
-            length = size if whole else min(piece, size - start)
-            key = kernel, length, first.dtype, present, *constants.values()
-            if key not in plans:
-                plans[key] = self._planned(kernel, cut, numbers, constants)
-            plan, held = plans[key]
-            for name, number in numbers.items():
-                held[name][()] = number
-            plan(*[a for a in cut if a is not None], *held.values())
-
-    def _planned(
-        self, kernel: str, arrays: Sequence[Any], numbers: dict[str, float], constants: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """The plan of a kernel, and the arrays without axes that it reads its numbers from."""
+            return super().prepare(kernel, arrays, numbers, **constants)
         from ldl_numpy.record import plan_kernel
 
-        held = {name: np.array(x, arrays[0].dtype) for name, x in numbers.items()}
-        return plan_kernel(kernel, arrays, held, constants, fuser()), held
+        dtype, size = arrays[0].dtype, len(arrays[0])
+        held = np.zeros(len(numbers), dtype)
+        named = {name: held[i : i + 1].reshape(()) for i, name in enumerate(numbers)}
+        piece = PIECE
+        plan = partial(plan_kernel, kernel, numbers=named, constants=constants, fuse=gatherer())
+        if size <= piece:
+            steps: list[Callable[[], None]] = [plan(arrays, moving=False)]
+        else:
+            cuts = [[_piece(a, i, piece) for a in arrays] for i in range(0, size, piece)]
+            plans = {len(cut[0]): plan(cut, moving=True) for cut in cuts}
+            given = [[a for a in cut if a is not None] for cut in cuts]
+            steps = [partial(plans[len(cut[0])], *cut) for cut in given]
+
+        def run(*values: float) -> None:
+            held[:] = values
+            for step in steps:
+                step()
+
+        return run
 
 
 def _piece(array: Any, start: int, length: int) -> Any:
@@ -154,6 +150,16 @@ def fuser() -> Any:
     """What makes loops of operations: None where Numba is not installed or not wanted."""
     if os.environ.get("LDL_NUMBA") == "0" or find_spec("numba") is None:
         return None
-    from ldl_numpy.fuse import fuse
+    from ldl_numpy.program import fuse_and_link
 
-    return fuse
+    return fuse_and_link
+
+
+def gatherer() -> Any:
+    """What gathers operations: into loops, or without Numba into blocks."""
+    found = fuser()
+    if found is not None:
+        return found
+    from ldl_numpy.blocks import in_blocks
+
+    return in_blocks

@@ -6,15 +6,27 @@ together, sums at its end included; what is not read afterwards is never written
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from ldl_numpy.loops import Loop, loop_shape
-from ldl_numpy.source import compiled
 from ldl_numpy.trace import Op, Ref, Value
 
 
-def fuse(ops: list[Op], kept: set[Value]) -> list[Op]:
-    """The operations with loops in the places of those that they do; `kept` are read in the end."""
+def fuse(
+    ops: list[Op],
+    kept: set[Value],
+    made: Callable[[Loop, set[Value]], Op],
+    *,
+    sums: bool = True,
+    least: int = 1,
+) -> list[Op]:
+    """The operations with loops in the places of those that they do; `kept` are read in the end.
+
+    `made` gives an operation for a loop and the values that are read after it. Arrays of fewer than
+    `least` elements stay as they are; without `sums`, those of what a loop writes follow it.
+    """
     done: list[Op | Loop] = []
     open_loops: list[Loop] = []
 
@@ -23,10 +35,13 @@ def fuse(ops: list[Op], kept: set[Value]) -> list[Op]:
         done.extend((loop, *loop.trailing))
 
     for op in ops:
-        shape = loop_shape(op)
+        follows = op.ufunc == "sum" and not sums
+        shape = None if follows else loop_shape(op)
+        if shape is not None and prod(shape) < least:
+            shape = None
         reads = {x.value for x in op.inputs if isinstance(x, Ref)}
         writes = {out.value for out in op.outputs}
-        if shape is None and _put_off(op, reads, writes, open_loops):
+        if shape is None and _put_off(op, reads, writes, open_loops, follows):
             continue
         home = next((x for x in open_loops if shape is not None and x.shape == shape), None)
         for other in list(open_loops):
@@ -38,7 +53,7 @@ def fuse(ops: list[Op], kept: set[Value]) -> list[Op]:
         if shape is None:
             done.append(op)
             continue
-        if home is not None and not home.takes(op):
+        if home is not None and not (home.takes(op) and _unread(home.trailing, writes)):
             close(home)
             home = None
         if home is None:
@@ -48,23 +63,32 @@ def fuse(ops: list[Op], kept: set[Value]) -> list[Op]:
     for loop in list(open_loops):
         close(loop)
     return [
-        step if isinstance(step, Op) else compiled(step, _read_after(done[i + 1 :]) | kept)
+        step if isinstance(step, Op) else made(step, _read_after(done[i + 1 :]) | kept)
         for i, step in enumerate(done)
     ]
 
 
-def _put_off(op: Op, reads: set[Value], writes: set[Value], loops: list[Loop]) -> bool:
-    """Whether the operation only waits for one loop's sums: it then follows the loop."""
+def _put_off(
+    op: Op, reads: set[Value], writes: set[Value], loops: list[Loop], follows: bool
+) -> bool:
+    """Whether the operation only waits for one loop's sums: it then follows the loop.
+
+    One that `follows` may wait for what the loop writes as well.
+    """
     touched = [x for x in loops if (reads | writes) & (x.writes | x.sums) or writes & x.reads]
-    if len(touched) != 1 or any(value.shape for value in reads | writes):
+    if len(touched) != 1 or (any(value.shape for value in reads | writes) and not follows):
         return False
     (loop,) = touched
-    if reads & loop.writes or writes & (loop.writes | loop.reads | loop.sums):
+    if (reads & loop.writes and not follows) or writes & (loop.writes | loop.reads | loop.sums):
         return False
     loop.trailing.append(op)
     loop.reads |= reads - loop.sums
     loop.sums |= writes
     return True
+
+
+def _unread(steps: list[Op], values: set[Value]) -> bool:
+    return not any(isinstance(x, Ref) and x.value in values for op in steps for x in op.inputs)
 
 
 def _read_after(steps: list[Any]) -> set[Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ class Plan:
     `inputs` are the traced function's arguments and `results` what it gave. Only operations on
     which a result or an external array depends are done; memory is used again as soon as its last
     reader has run. A run with other input arrays, of the same shapes, reads those.
+    `does` names what is done, in order; what can be linked is then one call.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class Plan:
         self.bytes = memory.bytes
         self._inputs = list(inputs)
         self._last: list[Any] = [value.external for value in inputs]
+        self.does = [op.ufunc for op in ops]
+        ops = _linked(ops, self._inputs, memory)
         self._calls: list[tuple[Callable[..., Any], list[Any]]] = []
         self._rebind: list[list[tuple[list[Any], int, Ref]]] = [[] for _ in inputs]
         for op in ops:
@@ -81,6 +85,15 @@ def _needed(ops: list[Op], kept: set[Value]) -> list[Op]:
             live -= outputs - kept
         live |= {x.value for x in op.inputs if isinstance(x, Ref)}
     return found[::-1]
+
+
+def _linked(ops: list[Op], inputs: Sequence[Value], memory: _Memory) -> list[Op]:
+    """The operations, those that follow each other and can be linked as one."""
+    done: list[Op] = []
+    for link, found in groupby(ops, lambda op: op.link):
+        group = list(found)
+        done += group if link is None else [link(group, inputs, memory.array)]
+    return done
 
 
 class _Memory:

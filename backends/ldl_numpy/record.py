@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any
 from warnings import warn
 
@@ -21,6 +23,8 @@ from ldl_numpy.plan import Plan
 from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
 from ldl_numpy.traced import Trace, Traced
 from ldl_numpy.tracing import TracingBackend
+
+_BOUND = attrgetter("data", "grad_buffer", "requires_grad")
 
 Function = Callable[..., tuple[Any, ...]]
 Fuse = Callable[[list[Op], set[Value]], list[Op]]
@@ -54,21 +58,28 @@ class PlannedStep(Recording):
             for p, q in zip(parameters, first.parameters, strict=True)
             if isinstance(q.has_grad, bool)
         ]
-        self._bound = [(p, p.data, p.grad_buffer, p.requires_grad) for p in parameters]
-        self._attributes = [
-            (vars(part), name, value)
-            for part in _inside(parts)
-            for name, value in vars(part).items()
+        self._parameters = parameters
+        self._bound = [*chain.from_iterable(map(_BOUND, parameters))]
+        self._attributes = [vars(part) for part in _inside(parts)]
+        self._recorded = [value for held in self._attributes for value in held.values()]
+        self._facts = [
+            (held, name, value)
+            for held in self._attributes
+            for name, value in held.items()
             if name not in ("_kept", "_arguments")
         ]
         self.bytes = self._plan.bytes
 
     def valid(self) -> bool:
         """Whether parameters, modes and attributes are still those that were recorded."""
-        for p, data, grad, requires_grad in self._bound:
-            if p.data is not data or p.grad_buffer is not grad or p.requires_grad != requires_grad:
-                return False
-        return all([held.get(name) is value for held, name, value in self._attributes])
+        bound = chain.from_iterable(map(_BOUND, self._parameters))
+        if not all(map(is_, bound, self._bound)):
+            return False
+        if sum(map(len, self._attributes)) == len(self._recorded):
+            values = chain.from_iterable(map(dict.values, self._attributes))
+            if all(map(is_, values, self._recorded)):
+                return True
+        return all([held.get(name) is value for held, name, value in self._facts])
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
@@ -246,15 +257,17 @@ def plan_kernel(
     numbers: dict[str, Host],
     constants: dict[str, Any],
     fuse: Fuse | None,
+    moving: bool,
 ) -> Plan:
-    """The generic body of a kernel that works in place, as a plan of its arrays and numbers.
+    """The generic body of a kernel that works in place, as a plan.
 
-    The plan takes the arrays that are not None, then the numbers, arrays without axes.
+    It reads its numbers from arrays without axes. The plan of `moving` arrays takes those that are
+    not None whenever it is played; else it is a plan of these arrays, and takes nothing.
     """
     trace = Trace()
     backend = TracingBackend(trace, [])
     traced = [None if a is None else trace.wrap(a, writable=True) for a in arrays]
     varying = {key: trace.wrap(x) for key, x in numbers.items()}
     getattr(Backend, name)(backend, *traced, **varying, **constants)
-    given = [a for a in (*arrays, *numbers.values()) if a is not None]
+    given = [a for a in arrays if a is not None] if moving else []
     return Plan(trace, [trace.external(a) for a in given], [], fuse)

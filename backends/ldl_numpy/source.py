@@ -1,32 +1,18 @@
-"""The source of a loop, and its compilation by Numba.
-
-Sources lie in a folder of the user's (`LDL_CACHE_DIR`, or `ldl/numba` in the cache folder), where
-Numba keeps what it compiled between processes.
-"""
+"""The source of a loop, as functions that Numba compiles."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
-import sys
-import tempfile
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from ldl_numpy.loops import BINARY, COMPARISONS, UNARY, Loop, role
-from ldl_numpy.trace import Op, Ref, Value
+from ldl_numpy.trace import Host, Op, Ref, Value
 
 PARALLEL_FROM = 24_576
 """Elements that are worth a thread of their own."""
-
-lock = Lock()
-"""Held while a parallel loop runs: Numba's `workqueue` threads serve one caller at a time."""
 
 
 class Source:
@@ -35,14 +21,16 @@ class Source:
     def __init__(self, loop: Loop, stored: set[Value]) -> None:
         self.loop = loop
         self.inputs: list[Ref] = []
+        self.shapes: list[str] = []
         self.scalars: dict[str, str] = {}
         self.body: list[str] = []
         self.after: list[str] = []
         self.zero: list[str] = []
         self.scratch: list[Any] = []
         self.names: dict[tuple[Value, str], str] = {}
+        self.computed: dict[str, str] = {}
         size = int(np.prod(loop.shape))
-        self.columns = loop.shape[-1]
+        self.columns = loop.shape[-1] if loop.shape else 1
         self.rows = size // self.columns
         self.parts = min(threads(), size // PARALLEL_FROM + 1)
         written = dict.fromkeys(op.outputs[0].value for op in loop.ops if op.ufunc != "sum")
@@ -54,6 +42,9 @@ class Source:
         for value, name in self.stores.items():
             self.body.append(f"{name}[i, j] = {self.names[value, 'full']}")
         self.sums = [op.outputs[0] for op in loop.ops if op.ufunc == "sum"]
+        self.shapes += [f"{self.parts}, columns"] * len(self.scratch)
+        self.shapes += ["rows, columns"] * len(self.outputs)
+        self.shapes += ["columns" if ref.value.shape else "1" for ref in self.sums]
 
     def _load(self, x: Any, kind: str) -> str:
         """The name of an operand in the loop; `kind` is the type of a constant."""
@@ -75,6 +66,8 @@ class Source:
             "scalar": (),
         }[how]
         self.inputs.append(Ref(x.value, (*x.path, ("reshape", (shape,)))))
+        words = {"full": "rows, columns", "row": "columns", "column": "rows", "scalar": "1"}
+        self.shapes.append(words[how])
         if how == "scalar":
             self.scalars[argument] = name
         else:
@@ -90,7 +83,7 @@ class Source:
             self._sum(op, out)
             return
         sources = [x.value.array.dtype for x in op.inputs if isinstance(x, Ref)]
-        kind = _kind(np.result_type(*sources) if dtype == np.bool_ and sources else dtype)
+        kind = kind_of(np.result_type(*sources) if dtype == np.bool_ and sources else dtype)
         operands = [self._load(x, kind) for x in op.inputs]
         if op.ufunc != "where":
             operands = [_cast(n, x, kind) for n, x in zip(operands, op.inputs, strict=True)]
@@ -104,21 +97,25 @@ class Source:
             text = f"{operands[1]} if {operands[0]} else {operands[2]}"
         elif op.ufunc == "clip":
             low = BINARY["maximum"].format(*operands[:2])
-            name = f"t{len(self.body)}"
-            self.body.append(f"{name} = {low}")
-            text = BINARY["minimum"].format(name, operands[2])
+            text = BINARY["minimum"].format(self._named(low), operands[2])
         elif op.ufunc == "astype":
             text = operands[0]
         else:
             form = UNARY.get(op.ufunc) or BINARY[op.ufunc]
             text = form.format(*operands, one=f"{kind}(1.0)", zero=f"{kind}(0.0)", t=kind)
-        name = f"t{len(self.body)}"
-        self.body.append(f"{name} = {text}")
+        name = self._named(text)
         self.names = {k: v for k, v in self.names.items() if k[0] is not out.value}
         self.names[out.value, "full"] = name
 
+    def _named(self, text: str) -> str:
+        """The name of what an expression gives, computed once."""
+        if text not in self.computed:
+            self.computed[text] = name = f"t{len(self.body)}"
+            self.body.append(f"{name} = {text}")
+        return self.computed[text]
+
     def _sum(self, op: Op, out: Ref) -> None:
-        kind = _kind(out.value.array.dtype)
+        kind = kind_of(out.value.array.dtype)
         name = self._load(op.inputs[0], kind)
         k = len(self.scratch)
         self.scratch.append(np.zeros((self.parts, self.columns), out.value.array.dtype))
@@ -130,7 +127,7 @@ class Source:
                 f"for p in range({self.parts}):",
                 "    for j in range(columns):",
                 f"        v{k} += s{k}[p, j]",
-                f"r{k}[()] = v{k}",
+                f"r{k}[0] = v{k}",
             ]
         else:
             self.after += [
@@ -140,25 +137,32 @@ class Source:
             ]
 
     def text(self) -> str:
-        """The module: `part` does a share of the rows, `loop` gives each thread its own.
+        """The module: `part` does a share of the rows, `loop` takes addresses.
 
         LLVM vectorises `part` because it is a function by itself.
         """
-        inner = [
-            *(f"a{i}" for i in range(len(self.inputs))),
-            *(f"s{i}" for i in range(len(self.scratch))),
-            *(f"o{i}" for i in range(len(self.outputs))),
-        ]
-        outer = [*inner, *(f"r{i}" for i in range(len(self.scratch)))]
-        inner = [self.scalars.get(name, name) for name in inner]
+        named = [(f"a{i}", x) for i, x in enumerate(self.inputs)]
+        named += [(f"s{i}", x) for i, x in enumerate(self.scratch)]
+        named += [(f"o{i}", x) for i, x in enumerate(self.outputs)]
+        inner = [self.scalars.get(name, name) for name, _ in named]
+        named += [(f"r{i}", x) for i, x in enumerate(self.sums)]
+        arrays = []
+        for (name, x), shape in zip(named, self.shapes, strict=True):
+            dtype = x.value.dtype if isinstance(x, Ref) else x.dtype
+            kind = "b1" if dtype == np.bool_ else kind_of(dtype)
+            form = "matrix" if "," in shape else "vector"
+            arrays.append(f"{name} = {form}_{kind}({name}, {shape})")
         share = [f"p * n // {self.parts}", f"(p + 1) * n // {self.parts}"]
         bounds = ["i0", "i1", "0", "columns"] if self.rows > 1 else ["0", "rows", "i0", "i1"]
         parallel = self.parts > 1
         lines = [
             "import numpy as np",
             "from numba import njit, prange",
+            "from ldl_numpy.blas import *",
             "from ldl_numpy.numba_math import *",
+            "",
             "f8 = np.float64",
+            "",
             "",
             "@njit(error_model='numpy', nogil=True)",
             f"def part(p, i0, i1, rows, columns, {', '.join(inner)}):",
@@ -169,9 +173,11 @@ class Source:
             *(f"            {line}" for line in self.body),
             "    restore(mode)",
             "",
+            "",
             f"@njit(cache=True, nogil=True, parallel={parallel})",
-            f"def loop(rows, columns, {', '.join(outer)}):",
-            *(f"    {name} = {argument}[()]" for argument, name in self.scalars.items()),
+            f"def loop(rows, columns, {', '.join(name for name, _ in named)}):",
+            *(f"    {line}" for line in arrays),
+            *(f"    {name} = {argument}[0]" for argument, name in self.scalars.items()),
             f"    n = {'rows' if self.rows > 1 else 'columns'}",
             f"    for p in {'prange' if parallel else 'range'}({self.parts}):",
             f"        part(p, {', '.join(share)}, rows, columns, {', '.join(inner)})",
@@ -179,8 +185,14 @@ class Source:
         ]
         return "\n".join(lines) + "\n"
 
+    @property
+    def arguments(self) -> list[Ref | Host]:
+        """The arrays whose addresses `loop` takes after (rows, columns)."""
+        return [*self.inputs, *self.scratch, *self.outputs, *self.sums]
 
-def _kind(dtype: Any) -> str:
+
+def kind_of(dtype: Any) -> str:
+    """The short name of a floating-point type."""
     return "f8" if dtype == np.float64 else "f4"
 
 
@@ -190,7 +202,7 @@ def _cast(name: str, x: Any, kind: str) -> str:
     dtype = x.value.array.dtype
     if dtype == np.bool_:
         return f"({kind}(1.0) if {name} else {kind}(0.0))"
-    return name if _kind(dtype) == kind else f"{kind}({name})"
+    return name if kind_of(dtype) == kind else f"{kind}({name})"
 
 
 @cache
@@ -210,72 +222,3 @@ def threads() -> int:
     if config.THREADING_LAYER == "default":
         config.THREADING_LAYER = "workqueue"
     return min(wanted, int(config.NUMBA_NUM_THREADS))
-
-
-_modules: dict[str, Any] = {}
-
-
-def compiled(loop: Loop, stored: set[Value]) -> Op:
-    """The loop as one operation."""
-    source = Source(loop, stored)
-    function = _function(source.text())
-    rows, columns, scratch = source.rows, source.columns, tuple(source.scratch)
-    n = len(source.inputs)
-
-    if source.parts > 1:
-
-        def run(*arrays: Any) -> None:
-            with lock:
-                function(rows, columns, *arrays[:n], *scratch, *arrays[n:])
-
-    elif scratch:
-
-        def run(*arrays: Any) -> None:
-            function(rows, columns, *arrays[:n], *scratch, *arrays[n:])
-
-    else:
-
-        def run(*arrays: Any) -> None:
-            function(rows, columns, *arrays)
-
-    return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
-
-
-def _function(text: str) -> Callable[..., Any]:
-    """The compiled function of a source, from the cache where it was compiled before."""
-    import numba
-
-    from ldl_numpy import numba_math
-
-    stamp = Path(numba_math.__file__).read_bytes() + numba.__version__.encode()
-    name = "loop_" + hashlib.sha256(text.encode() + stamp).hexdigest()[:24]
-    if name not in _modules:
-        path = cache_folder() / f"{name}.py"
-        if not path.exists():
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-                file.write(text)
-            os.replace(file.name, path)
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        _modules[name] = module
-    found: Callable[..., Any] = _modules[name].loop
-    return found
-
-
-@cache
-def cache_folder() -> Path:
-    """Where sources and compiled loops are kept: a folder of the user's, else of this process."""
-    given = os.environ.get("LDL_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(given) if given else Path(base) / "ldl" / "numba"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="ldl-"))

@@ -50,10 +50,12 @@ class Ref:
 class Op:
     """`run(*inputs, *outputs)`, inputs being Refs or constants and outputs Refs.
 
-    `ufunc` names an elementwise operation and `axis` a sum's, for those who understand them.
+    `ufunc` names an elementwise operation and `axis` a sum's, for those who understand them. Where
+    there is a `link`, it makes one operation of this and of its neighbours that have the same, and
+    knows what to do with `run`.
     """
 
-    run: Callable[..., Any]
+    run: Any
     inputs: tuple[Any, ...]
     outputs: tuple[Ref, ...]
     ufunc: str = ""
@@ -61,3 +63,4 @@ class Op:
     keepdims: bool = False
     partial_write: bool = False
     """Whether what the output held matters to it afterwards."""
+    link: Callable[..., Op] | None = None

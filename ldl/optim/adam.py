@@ -51,7 +51,7 @@ class Adam(Optimizer):
     ) -> None:
         """One stretch of the buffers."""
         beta1, beta2 = options["betas"]
-        self.backend.update(
+        self.apply(
             "adam_step",
             (p, g, slots["exp_avg"], slots["exp_avg_sq"]),
             {

@@ -31,18 +31,19 @@ class FlatStore:
         self._pack()
         self.slots: dict[str, Array] = {name: self._zeros() for name in slots}
 
-    def refresh(self) -> None:
-        """Pack again where a parameter is no longer the view that was made of it."""
+    def refresh(self) -> bool:
+        """Pack again, and say so, where a parameter is no longer the view that was made of it."""
         for parameter, (data, grad) in zip(self.parameters, self._views, strict=True):
             if parameter.data is not data or parameter.grad_buffer is not grad:
                 break
         else:
-            return
+            return False
         before = self.backend
         self._pack()
         for name, slot in self.slots.items():
             host = slot if self.backend is before else before.to_numpy(slot)
             self.slots[name] = self.backend.asarray(host, self.values.dtype)
+        return True
 
     def runs(self) -> Iterator[tuple[slice, int]]:
         """The longest stretches that have a gradient and one number of past steps, with it."""

@@ -61,6 +61,7 @@ class Optimizer:
         self.clip_norm = _optional_positive("clip_norm", clip_norm)
         self.clip_value = _optional_positive("clip_value", clip_value)
         self.step_count = 0
+        self._prepared: dict[Any, Callable[..., None]] = {}
         self.param_groups: list[dict[str, Any]] = []
         self._stores: list[list[FlatStore]] = []
         taken: set[int] = set()
@@ -100,6 +101,24 @@ class Optimizer:
         """Move the values p in place; `step` counts from 1. `options["lr"]` is the rate now."""
         raise NotImplementedError
 
+    def apply(
+        self,
+        kernel: str,
+        arrays: tuple[Array | None, ...],
+        numbers: dict[str, float],
+        **constants: Any,
+    ) -> None:
+        """Run a kernel of the backend's on vectors, in place; it is prepared for them once.
+
+        `numbers` may differ from step to step; other `constants` are prepared for anew.
+        """
+        key = kernel, id(arrays[0]), *constants.values()
+        run = self._prepared.get(key)
+        if run is None:
+            run = self.backend.prepare(kernel, arrays, tuple(numbers), **constants)
+            self._prepared[key] = run
+        run(*numbers.values())
+
     def zero_grad(self) -> None:
         """Forget every gradient."""
         for group in self.param_groups:
@@ -110,7 +129,8 @@ class Optimizer:
         """Update every parameter that has a gradient."""
         for stores in self._stores:
             for store in stores:
-                store.refresh()
+                if store.refresh():
+                    self._prepared.clear()
         self._clip()
         factor = self.schedule(self.step_count)
         for group, stores in zip(self.param_groups, self._stores, strict=True):
@@ -121,7 +141,7 @@ class Optimizer:
                 store.advance()
                 if self.step_count % SETTLE == 0:
                     for slot in store.slots.values():
-                        store.backend.update("settle", (slot,), {})
+                        self.apply("settle", (slot,), {})
         self.step_count += 1
 
     @property

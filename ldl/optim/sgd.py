@@ -52,7 +52,7 @@ class SGD(Optimizer):
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """One stretch of the buffers."""
-        self.backend.update(
+        self.apply(
             "sgd_step",
             (p, g, slots.get("momentum")),
             {"lr": options["lr"]},
@@ -109,7 +109,7 @@ class RMSprop(Optimizer):
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """One stretch of the buffers."""
-        self.backend.update(
+        self.apply(
             "rmsprop_step",
             (p, g, slots["square_avg"], slots.get("momentum")),
             {"lr": options["lr"]},

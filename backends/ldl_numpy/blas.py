@@ -1,0 +1,121 @@
+"""NumPy's own BLAS, called from compiled code, which saves what `numpy.matmul` costs beside it.
+
+The library is the one that NumPy's extension module is linked with: both share its threads. Its
+integers are taken to have 64 bits; where they have 32, the calling conventions leave the lower half
+where it is looked for (not on macOS, where only the names of 64 bits are tried).
+"""
+
+# mypy: ignore-errors
+# (Numba, not Python, gives these functions their types.)
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import sys
+from functools import cache
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}$NEWLAPACK$ILP64")
+SHORT_NAMES = () if sys.platform == "darwin" else ("scipy_cblas_{}", "cblas_{}")
+ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
+
+
+@cache
+def available() -> bool:
+    """Whether both products were found and multiply; compiled code may then call them."""
+    found = {name: _find(name) for name in ("sgemm", "dgemm")}
+    if not all(found.values()):
+        return False
+    for name, function in found.items():
+        address = ctypes.cast(function, ctypes.c_void_p).value
+        llvmlite.binding.add_symbol(f"ldl_{name}", address)
+    return _multiplies(found["sgemm"], ctypes.c_float)
+
+
+def _find(name):
+    try:
+        umath = importlib.import_module("numpy._core._multiarray_umath")
+        library = ctypes.CDLL(umath.__file__)
+    except (ImportError, OSError):
+        return None
+    for form in (*NAMES, *SHORT_NAMES):
+        found = getattr(library, form.format(name), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _multiplies(sgemm, real):
+    """Whether it gives the product of a (2, 3) and the transpose of a (2, 3) matrix."""
+    i4, i8, at = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+    sgemm.argtypes = [i4] * 3 + [i8] * 3 + [real, at, i8, at, i8, real, at, i8]
+    sgemm.restype = None
+    a, c = np.arange(6, dtype=np.float32), np.full(4, np.nan, np.float32)
+    at_a, at_c = a.ctypes.data, c.ctypes.data
+    sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, 2, 2, 3, 1.0, at_a, 3, at_a, 3, 0.0, at_c, 2)
+    return c.tolist() == [5.0, 14.0, 14.0, 50.0]
+
+
+def _product(name, real):
+    i4, i8, at = types.int32, types.int64, types.uintp
+    signature = types.void(i4, i4, i4, i8, i8, i8, real, at, i8, at, i8, real, at, i8)
+    external = types.ExternalFunction(f"ldl_{name}", signature)
+    kind = np.float32 if real is types.float32 else np.float64
+
+    @njit(nogil=True)
+    def product(a_flipped, b_flipped, m, n, k, a, b, c):
+        """C = A B for the C-contiguous matrix C (m, n); a flipped operand lies transposed."""
+        external(
+            np.int32(ROW_MAJOR),
+            np.int32(TRANSPOSED if a_flipped else PLAIN),
+            np.int32(TRANSPOSED if b_flipped else PLAIN),
+            m,
+            n,
+            k,
+            kind(1.0),
+            a,
+            m if a_flipped else k,
+            b,
+            k if b_flipped else n,
+            kind(0.0),
+            c,
+            n,
+        )
+
+    return product
+
+
+product_f4 = _product("sgemm", types.float32)
+product_f8 = _product("dgemm", types.float64)
+
+
+def _memory(kind, word):
+    @intrinsic
+    def pointer(typing, address):
+        def code(context, builder, sig, args):
+            return builder.inttoptr(args[0], ir.PointerType(word))
+
+        return types.CPointer(kind)(types.uintp), code
+
+    @njit(inline="always")
+    def vector(address, n):
+        """The n numbers at an address."""
+        return carray(pointer(address), (n,))
+
+    @njit(inline="always")
+    def matrix(address, rows, columns):
+        """The C-contiguous matrix at an address."""
+        return carray(pointer(address), (rows, columns))
+
+    return vector, matrix
+
+
+vector_f4, matrix_f4 = _memory(types.float32, ir.FloatType())
+vector_f8, matrix_f8 = _memory(types.float64, ir.DoubleType())
+vector_b1, matrix_b1 = _memory(types.boolean, ir.IntType(8))

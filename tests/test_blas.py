@@ -1,0 +1,45 @@
+"""NumPy's BLAS, called from compiled code, gives NumPy's products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ldl_numpy import blas
+
+SIZES = [(1, 1, 1), (1, 30, 64), (3, 5, 1), (32, 1, 7), (33, 17, 29), (128, 64, 256)]
+
+
+def test_the_library_behind_numpy_is_found_on_linux() -> None:
+    """Its wheels for Linux bring OpenBLAS; elsewhere products stay NumPy's own calls."""
+    assert blas.available() in (True, False)
+    config: Any = np.show_config("dicts")
+    if "openblas" in config["Build Dependencies"]["blas"]["name"]:
+        assert blas.available()
+
+
+@pytest.mark.skipif(not blas.available(), reason="NumPy's BLAS is not found by name here")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("flips", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_product_is_numpys(
+    size: tuple[int, int, int], flips: tuple[int, int], dtype: str
+) -> None:
+    m, k, n = size
+    rng = np.random.default_rng(1)
+    a = rng.random((k, m) if flips[0] else (m, k)).astype(dtype)
+    b = rng.random((n, k) if flips[1] else (k, n)).astype(dtype)
+    out = np.full((m, n), np.nan, dtype)
+    product = blas.product_f4 if dtype == "float32" else blas.product_f8
+    at = [np.uintp(x.ctypes.data) for x in (a, b, out)]
+    product(bool(flips[0]), bool(flips[1]), m, n, k, *at)
+    expected = (a.T if flips[0] else a) @ (b.T if flips[1] else b)
+    np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+def test_a_function_that_does_not_multiply_is_not_used() -> None:
+    import ctypes
+
+    kind = ctypes.CFUNCTYPE(None)
+    assert not blas._multiplies(kind(lambda *_: None), ctypes.c_float)
