@@ -12,6 +12,7 @@ from ldl.backend import (
 from ldl.io import CheckpointError, load, register, save
 from ldl.nn.check import GradientError, check_gradients
 from ldl.nn.predictor import Predictor
+from ldl.precision import get_matmul_precision, set_matmul_precision
 from ldl.random import manual_seed
 from ldl.train import (
     Callback,
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate",
     "fit",
     "get_backend",
+    "get_matmul_precision",
     "load",
     "manual_seed",
     "nn",
@@ -53,5 +55,6 @@ __all__ = [
     "register",
     "save",
     "set_backend",
+    "set_matmul_precision",
     "use_backend",
 ]

@@ -1,0 +1,202 @@
+"""cuBLASLt on the host: column-major products in NumPy, behind the calls of `ldl_cupy.gemm`.
+
+Addresses are of host memory. What the library would refuse is refused here: attributes of a wrong
+size, addresses less aligned than the algorithm was promised, epilogues without their vector.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from nvmath.bindings import cublasLt as real
+
+LAYOUTS = ("rows", "padded rows", "transposed", "padded transposed")
+TYPES = {0: np.dtype("f"), 1: np.dtype("d")}
+
+
+def matrix(rows: int, columns: int, layout: str = "rows", dtype: Any = "float64") -> Any:
+    """Normal numbers in a layout; what padding lies between them is not a number."""
+    shape = (columns, rows) if "transposed" in layout else (rows, columns)
+    memory = np.full((shape[0], shape[1] + 3 * ("padded" in layout)), np.nan, dtype)
+    view = memory[:, : shape[1]]
+    view[:] = np.random.default_rng(rows + 100 * columns).normal(size=shape)
+    return view.T if "transposed" in layout else view
+
+
+class HostArray(np.ndarray):
+    """An array of the host whose `data.ptr` is its address, as a CuPy array's is."""
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+def host(x: Any) -> Any:
+    return x.view(HostArray)
+
+
+def seen(address: int, dtype: np.dtype[Any], rows: int, columns: int, ld: int) -> Any:
+    """The column-major matrix at an address."""
+    assert ld >= rows
+    size = (columns - 1) * ld + rows
+    held = (ctypes.c_byte * (size * dtype.itemsize)).from_address(address)
+    flat = np.frombuffer(held, dtype)
+    strides = dtype.itemsize, ld * dtype.itemsize
+    return np.lib.stride_tricks.as_strided(flat, (rows, columns), strides, writeable=True)
+
+
+def gelu(z: Any) -> Any:
+    return z * 0.5 * (1 + np.tanh((2 / np.pi) ** 0.5 * (z + 0.044715 * z**3)))
+
+
+def finish(d: Any, a: Any, b: Any, epilogue: str, vector: Any) -> None:
+    """What an epilogue does to D, or to its vector: a bias a row of D, sums over k."""
+    if epilogue == "BGRADA":
+        vector[:] = a.sum(axis=1)
+    elif epilogue == "BGRADB":
+        vector[:] = b.sum(axis=0)
+    elif epilogue != "DEFAULT":
+        d += vector[:, None]
+        if epilogue == "RELU_BIAS":
+            np.maximum(d, 0, out=d)
+        elif epilogue == "GELU_BIAS":
+            d[:] = gelu(d)
+
+
+class cuBLASLtError(Exception):
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class FakeLt:
+    """`nvmath.bindings.cublasLt`, for one device and one handle."""
+
+    cuBLASLtError = cuBLASLtError
+
+    def __init__(self) -> None:
+        self.objects: dict[int, dict[Any, Any]] = {}
+        self.searches: list[dict[str, Any]] = []
+        self.runs: list[dict[str, Any]] = []
+        self.refused: set[str] = set()
+        self.refusal: int | str = 15  # NOT_SUPPORTED
+        self.promised: dict[int, dict[Any, Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(real, name)  # enumerations and types, which need no library
+
+    def _new(self, **held: Any) -> int:
+        self.objects[len(self.objects) + 100] = held
+        return len(self.objects) + 99
+
+    def create(self) -> int:
+        return 1
+
+    def matmul_desc_create(self, compute: int, scale: int) -> int:
+        return self._new(compute=int(compute), scale=TYPES[scale])
+
+    def matrix_layout_create(self, kind: int, rows: int, columns: int, ld: int) -> int:
+        return self._new(dtype=TYPES[kind], rows=rows, columns=columns, ld=ld)
+
+    def matmul_preference_create(self) -> int:
+        return self._new()
+
+    def matmul_preference_destroy(self, preference: int) -> None:
+        self.objects[preference] = {}
+
+    def matmul_desc_set_attribute(self, desc: int, name: Any, buffer: int, size: int) -> None:
+        dtype = real.get_matmul_desc_attribute_dtype(name)
+        self._set(desc, real.MatmulDescAttribute(name), buffer, size, dtype)
+
+    def matmul_preference_set_attribute(self, p: int, name: Any, buffer: int, size: int) -> None:
+        self._set(p, name, buffer, size, real.get_matmul_preference_attribute_dtype(name))
+
+    def _set(self, handle: int, name: Any, buffer: int, size: int, dtype: Any) -> None:
+        assert size == np.dtype(dtype).itemsize
+        value = np.frombuffer(ctypes.string_at(buffer, size), dtype)[0]
+        self.objects[handle][name.name] = int(value)
+
+    def _operation(self, desc: int) -> dict[Any, Any]:
+        held = self.objects[desc]
+        return held | {"epilogue": real.Epilogue(held["EPILOGUE"]).name}
+
+    def matmul_algo_get_heuristic(
+        self, handle: int, desc: int, a: int, b: int, c: int, d: int, preference: int, *rest: int
+    ) -> None:
+        asked, results, count = rest
+        operation = self._operation(desc)
+        assert (handle, asked, c) == (1, 1, d)
+        assert operation["epilogue"] == "DEFAULT" or operation["BIAS_POINTER"]
+        self.searches.append(operation | self.objects[preference])
+        refused = operation["epilogue"] in self.refused
+        if refused and isinstance(self.refusal, int):
+            raise cuBLASLtError(self.refusal)
+        if refused and self.refusal == "none found":
+            return
+        self.promised[desc] = dict(self.objects[preference])
+        found = np.frombuffer(
+            (ctypes.c_byte * 96).from_address(results), real.matmul_heuristic_result_dtype
+        )
+        found["algo"]["data_"] = 11
+        found["workspace_size"] = 1000
+        found["state"] = 15 * refused
+        ctypes.c_int32.from_address(count).value = 1
+
+    def matmul(self, handle: int, desc: int, alpha: int, a: int, al: int, *rest: int) -> None:
+        b, bl, beta, c, cl, d, dl, algorithm, space, size, stream = rest
+        operation, promised = self._operation(desc), self.promised[desc]
+        assert (c, cl) == (d, dl)
+        assert ctypes.c_uint64.from_address(algorithm).value == 11
+        for name, address in zip("ABCD", (a, b, c, d), strict=True):
+            assert address % promised[f"MIN_ALIGNMENT_{name}_BYTES"] == 0
+        matrices = []
+        for address, layout, name in ((a, al, "TRANSA"), (b, bl, "TRANSB")):
+            matrix = seen(address, **self.objects[layout])
+            matrices.append(matrix.T if operation[name] else matrix)
+        dtype = operation["scale"]
+        one, old = (
+            np.frombuffer(ctypes.string_at(x, dtype.itemsize), dtype) for x in (alpha, beta)
+        )
+        product = one * (matrices[0] @ matrices[1])
+        result = seen(d, **self.objects[dl])
+        result[:] = product + old * result if old else product
+        vector = None
+        if operation["epilogue"] != "DEFAULT":
+            assert operation["BIAS_POINTER"] % 16 == 0
+            length = result.shape[operation["epilogue"] == "BGRADB"]
+            vector = seen(operation["BIAS_POINTER"], dtype, length, 1, length)[:, 0]
+        finish(result, *matrices, operation["epilogue"], vector)
+        self.runs.append(operation | {"space": space, "size": size, "stream": stream})
+
+
+class FakeCupy:
+    """The parts of `cupy` that `ldl_cupy.gemm` uses, on the host; `products` counts its own."""
+
+    tanh = staticmethod(np.tanh)
+    maximum = staticmethod(np.maximum)
+
+    def __init__(self) -> None:
+        self.products = 0
+        self.stream = SimpleNamespace(ptr=0)
+        self.memories: list[Any] = []
+        self.cuda = SimpleNamespace(
+            runtime=SimpleNamespace(getDevice=lambda: 0),
+            get_current_stream=lambda: self.stream,
+            Memory=self._memory,
+        )
+
+    def _memory(self, size: int) -> Any:
+        self.memories.append(SimpleNamespace(ptr=len(self.memories) + 1, size=size))
+        return self.memories[-1]
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        return host(np.full(shape, np.nan, dtype))
+
+    def ascontiguousarray(self, x: Any) -> Any:
+        return host(np.ascontiguousarray(x))
+
+    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+        self.products += 1
+        return np.matmul(a, b, out=out)

@@ -1,0 +1,281 @@
+"""Products by cuBLASLt, on a cuBLASLt of the host; the precision, and the notice without it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import fake_cublaslt
+import ldl_cupy
+import numpy as np
+import pytest
+from fake_cublaslt import LAYOUTS, FakeCupy, FakeLt, gelu, host, matrix
+from ldl_cupy import CupyBackend, gemm
+from ldl_cupy.layout import describe
+
+import ldl
+
+
+@pytest.fixture
+def lt(monkeypatch: pytest.MonkeyPatch) -> FakeLt:
+    for name in ("_plans", "_handles", "_workspaces"):
+        monkeypatch.setattr(gemm, name, {})
+    monkeypatch.setattr(gemm, "lt", FakeLt())
+    monkeypatch.setattr(gemm, "cupy", FakeCupy())
+    return gemm.lt
+
+
+@pytest.fixture(autouse=True)
+def default_precision() -> Any:
+    yield
+    ldl.set_matmul_precision("float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("of_b", LAYOUTS)
+@pytest.mark.parametrize("of_a", LAYOUTS)
+def test_no_layout_is_copied(lt: FakeLt, of_a: str, of_b: str, dtype: str) -> None:
+    a, b = host(matrix(5, 7, of_a, dtype)), host(matrix(7, 4, of_b, dtype))
+    out = gemm.matmul(a, b)
+    np.testing.assert_allclose(out, a @ b, rtol=1e-5, atol=1e-6)
+    assert gemm.matmul(a, b, out, True) is out
+    np.testing.assert_allclose(out, 2 * (a @ b), rtol=1e-5, atol=1e-6)
+    assert (len(lt.runs), gemm.cupy.products) == (2, 0)
+
+
+def test_other_strides_are_copied(lt: FakeLt) -> None:
+    a, b = host(matrix(6, 8))[::-1, ::2], host(matrix(4, 3))
+    for _ in range(2):
+        np.testing.assert_allclose(gemm.matmul(a, b), a @ b)
+    assert (len(lt.runs), gemm.cupy.products) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (np.ones((2, 3, 4)), np.ones((4, 5))),
+        (np.ones(3), np.ones((3, 2))),
+        (np.ones((2, 3), "i4"), np.ones((3, 2), "i4")),
+        (np.ones((2, 3), "f4"), np.ones((3, 2))),
+        (np.ones((2, 0)), np.ones((0, 3))),
+    ],
+)
+def test_the_rest_goes_to_cupy(lt: FakeLt, a: Any, b: Any) -> None:
+    result = gemm.matmul(host(a), host(b))
+    np.testing.assert_array_equal(result, a @ b)
+    np.testing.assert_array_equal(gemm.matmul(host(a), host(b), result, True), 2 * (a @ b))
+    assert (len(lt.runs), gemm.cupy.products) == (0, 2)
+
+
+@pytest.mark.parametrize("offered", [True, False])
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+def test_a_bias_and_an_activation(lt: FakeLt, activation: str | None, offered: bool) -> None:
+    lt.refused = set() if offered else {"BIAS", "RELU_BIAS", "GELU_BIAS"}
+    a, b, bias = host(matrix(5, 6)), host(matrix(6, 4)), host(np.arange(4.0) - 2)
+    z = a @ b + bias
+    expected = {None: z, "relu": np.maximum(z, 0), "gelu": gelu(z)}[activation]
+    np.testing.assert_allclose(gemm.matmul_bias(a, b, bias, activation=activation), expected)
+    assert (lt.runs[-1]["epilogue"] != "DEFAULT") is offered
+    out, other = host(np.empty((5, 4))), host(np.full(4, 9.0))
+    assert gemm.matmul_bias(a, b, other, out) is out
+    np.testing.assert_allclose(out, a @ b + other)
+    asked = len(lt.searches)
+    for vector in (bias, other):
+        np.testing.assert_allclose(gemm.matmul_bias(a, b, vector, out), a @ b + vector)
+    assert len(lt.searches) == asked, "an answer, a refusal too, is asked for once"
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_a_bias_off_its_alignment_or_with_gaps_is_added_apart(lt: FakeLt, strided: bool) -> None:
+    a, b, memory = host(matrix(5, 6)), host(matrix(6, 4)), host(np.arange(10.0))
+    start = -memory.ctypes.data % 16 // 8
+    bias = memory[start::2][:4] if strided else memory[start + 1 :][:4]
+    np.testing.assert_allclose(gemm.matmul_bias(a, b, bias), a @ b + bias)
+    assert [run["epilogue"] for run in lt.runs] == ["DEFAULT"]
+
+
+def test_sums_come_with_the_product_or_not_at_all(lt: FakeLt) -> None:
+    x, grad = host(matrix(7, 3)), host(matrix(7, 4))
+    out, sums = host(np.ones((3, 4))), host(np.empty(4))
+    assert gemm.matmul_sums(x.T, grad, out, sums, accumulate=True)
+    np.testing.assert_allclose(out, x.T @ grad + 1)
+    np.testing.assert_allclose(sums, grad.sum(0))
+    tied = host(np.empty((4, 3)))
+    assert gemm.matmul_sums(grad.T, x, tied, sums, of="a")
+    np.testing.assert_allclose(tied, grad.T @ x)
+    np.testing.assert_allclose(sums, grad.sum(0))
+    lt.refused, out[:] = {"BGRADA"}, 5
+    assert not gemm.matmul_sums(host(x[:6]).T, host(grad[:6]), out, sums)
+    assert (out == 5).all()
+
+
+@pytest.mark.parametrize("refusal", [7, 15, "none found", "a failed one"])
+def test_where_there_is_no_algorithm_at_all_cupy_multiplies(lt: FakeLt, refusal: Any) -> None:
+    lt.refused, lt.refusal = {"DEFAULT"}, refusal
+    a, b = host(matrix(2, 3)), host(matrix(3, 4))
+    np.testing.assert_allclose(gemm.matmul(a, b), a @ b)
+    assert gemm.cupy.products == 1
+
+
+def test_another_error_of_the_search_is_raised_and_forgotten(lt: FakeLt) -> None:
+    lt.refused, lt.refusal = {"DEFAULT"}, 14
+    a, b = host(matrix(2, 3)), host(matrix(3, 4))
+    with pytest.raises(fake_cublaslt.cuBLASLtError):
+        gemm.matmul(a, b)
+    lt.refused = set()
+    np.testing.assert_allclose(gemm.matmul(a, b), a @ b)
+
+
+def test_an_algorithm_is_sought_once_a_shape_alignment_and_precision(lt: FakeLt) -> None:
+    memory, b, out = (host(np.ones(n, "f")) for n in (100, 12, 8))
+    start = -memory.ctypes.data % 256 // 4
+    aligned, off = memory[start:][:6], memory[start + 1 :][:6]
+    for precision in ("float32", "tf32"):
+        ldl.set_matmul_precision(precision)
+        for a in (aligned, off, aligned, off):
+            gemm.matmul(a.reshape(2, 3), b.reshape(3, 4), out.reshape(2, 4))
+    assert [search["MIN_ALIGNMENT_B_BYTES"] for search in lt.searches] == [256, 4] * 2
+    assert [search["compute"] for search in lt.searches] == [68, 68, 77, 77]
+    assert {search["MAX_WORKSPACE_BYTES"] for search in lt.searches} == {32 << 20}
+
+
+def test_the_precision_concerns_float32_alone(lt: FakeLt) -> None:
+    for precision in ("float32", "tf32", "bf16"):
+        ldl.set_matmul_precision(precision)
+        for dtype in ("f", "d"):
+            gemm.matmul(host(np.ones((2, 3), dtype)), host(np.ones((3, 4), dtype)))
+    assert [run["compute"] for run in lt.runs] == [68, 70, 77, 70, 75, 70]
+
+
+def test_each_stream_has_a_workspace_which_stays(lt: FakeLt) -> None:
+    a, b = host(matrix(2, 3)), host(matrix(3, 4))
+    for stream in (0, 5, 0, 5):
+        gemm.cupy.stream.ptr = stream
+        gemm.reserve()
+        gemm.matmul(a, b)
+    assert [(run["stream"], run["space"]) for run in lt.runs] == [(0, 1), (5, 2), (0, 1), (5, 2)]
+    assert [memory.size for memory in gemm.cupy.memories] == [32 << 20] * 2
+
+
+# ---- descriptors of the library itself -----------------------------------------------------------
+
+
+@pytest.fixture
+def library() -> Any:
+    try:
+        gemm.load()
+    except RuntimeError as error:
+        pytest.skip(f"libcublasLt cannot be loaded: {error}")
+    return gemm.lt
+
+
+def read(getter: Any, handle: int, attribute: int, dtype: Any) -> Any:
+    value, written = np.zeros(1, dtype), np.zeros(1, np.uint64)
+    getter(handle, attribute, value.ctypes.data, value.nbytes, written.ctypes.data)
+    assert written[0] == value.nbytes
+    return value[0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float64"])
+def test_the_library_holds_what_it_was_told(library: Any, precision: str) -> None:
+    told = describe((2, 7), (8, 16), (7, 5), (40, 8), (40, 8), 8, "sums_b")
+    assert told is not None
+    desc, (a, b, d) = gemm.operation(told, precision), gemm.layouts(told, precision)
+    names, getter = library.MatmulDescAttribute, library.matmul_desc_get_attribute
+    assert read(getter, desc, names.TRANSA, np.int32) == 0
+    assert read(getter, desc, names.TRANSB, np.int32) == 1
+    assert read(getter, desc, names.EPILOGUE, np.uint32) == 256
+    assert read(getter, desc, names.COMPUTE_TYPE, np.int32) == gemm._COMPUTE_TYPES[precision]
+    names, getter = library.MatrixLayoutAttribute, library.matrix_layout_get_attribute
+    for layout, shape, ld in ((a, (5, 7), 5), (b, (2, 7), 2), (d, (5, 2), 5)):
+        assert read(getter, layout, names.ROWS, np.uint64) == shape[0]
+        assert read(getter, layout, names.COLS, np.uint64) == shape[1]
+        assert read(getter, layout, names.LD, np.int64) == ld
+        assert read(getter, layout, names.TYPE, np.uint32) == (precision == "float64")
+    names, getter = library.MatmulPreferenceAttribute, library.matmul_preference_get_attribute
+    made = gemm.preference((4, 8, 16))
+    assert read(getter, made, names.MAX_WORKSPACE_BYTES, np.uint64) == 32 << 20
+    assert read(getter, made, names.MIN_ALIGNMENT_A_BYTES, np.uint32) == 4
+    assert read(getter, made, names.MIN_ALIGNMENT_B_BYTES, np.uint32) == 8
+    assert read(getter, made, names.MIN_ALIGNMENT_D_BYTES, np.uint32) == 16
+
+
+# ---- the precision, and the backend ----------------------------------------------------------
+
+
+def test_the_precision_is_float32_until_it_is_set() -> None:
+    assert ldl.get_matmul_precision() == "float32"
+    for precision in ("tf32", "bf16", "float32"):
+        ldl.set_matmul_precision(precision)
+        assert ldl.get_matmul_precision() == precision
+
+
+def test_an_unknown_precision_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'float32', 'tf32', 'bf16', got 'high'") as error:
+        ldl.set_matmul_precision("high")
+    assert "\n" not in str(error.value)
+    assert ldl.get_matmul_precision() == "float32"
+
+
+def test_the_precision_changes_nothing_on_a_cpu() -> None:
+    x, layer = matrix(9, 6, dtype="f"), ldl.nn.Linear(6, 4)
+    exact = layer(x)
+    ldl.set_matmul_precision("bf16")
+    np.testing.assert_array_equal(layer(x), exact)
+
+
+def backend(products: Any) -> CupyBackend:
+    """The CuPy backend on NumPy arrays, with these products."""
+    made = object.__new__(CupyBackend)
+    made.xp, made.gemm = np, products
+    return made
+
+
+@pytest.mark.parametrize("products", [gemm, None])
+def test_the_backend_multiplies_as_the_generic_bodies_do(lt: FakeLt, products: Any) -> None:
+    x, w, bias = host(matrix(5, 6)), host(matrix(6, 4)), host(np.arange(4.0))
+    cupy = backend(products)
+    np.testing.assert_allclose(cupy.linear(x, w, bias), x @ w + bias)
+    np.testing.assert_allclose(cupy.linear(x, w, None), x @ w)
+    out = host(np.ones((5, 4)))
+    assert cupy.matmul(x, w, out=out, accumulate=True) is out
+    np.testing.assert_allclose(out, x @ w + 1)
+    ours = ["BIAS", "DEFAULT", "DEFAULT"]
+    assert [run["epilogue"] for run in lt.runs] == (ours if products else [])
+
+
+@pytest.fixture
+def looked_up_anew() -> Any:
+    ldl_cupy.products.cache_clear()
+    yield
+    ldl_cupy.products.cache_clear()
+
+
+def test_without_nvmath_one_notice_says_what_to_install(
+    looked_up_anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(ldl_cupy, "gemm")
+    monkeypatch.setitem(sys.modules, "ldl_cupy.gemm", None)
+    with pytest.warns(RuntimeWarning, match=r"pip install 'ldl\[cuda12\]'") as notices:
+        assert ldl_cupy.products() is None
+    assert "\n" not in str(notices[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ldl_cupy.products() is None
+
+
+def test_without_the_library_too(looked_up_anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("no libcublasLt\nin many lines")
+
+    monkeypatch.setattr(gemm, "load", fail)
+    with pytest.warns(RuntimeWarning, match=r"\(no libcublasLt\)$"):
+        assert ldl_cupy.products() is None
+
+
+def test_with_both_there_is_no_notice(
+    looked_up_anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gemm, "load", lambda: None)
+    assert ldl_cupy.products() is gemm
