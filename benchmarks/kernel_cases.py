@@ -21,7 +21,10 @@ PARAMETERS = 434_000
 
 Call = Callable[[], Any]
 
-NOT_KERNELS = {"asarray", "to_numpy", "synchronize", "record", "prepare"}
+NOT_KERNELS = {
+    *("asarray", "to_numpy", "synchronize"),
+    *("record", "prepare", "deferred", "together"),
+}
 """Methods of a backend that are the boundary, the recorder, or the way to a kernel."""
 
 

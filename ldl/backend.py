@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from threading import RLock
 from typing import Any, ClassVar
@@ -93,7 +93,19 @@ class Backend(Kernels):
         """
         return Recording(function, parts)
 
+    def deferred(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """The function, for calls inside `together`; it works on the same arrays every time."""
+        return function
 
+    def together(self) -> AbstractContextManager[Any]:
+        """A block whose recordings, prepared kernels and deferred functions may run at its end.
+
+        A backend may make them one launch. Nothing else may touch their arrays inside the block.
+        """
+        return _NOTHING
+
+
+_NOTHING = nullcontext()
 _OWN = {"numpy": "ldl_numpy:NumpyBackend", "cupy": "ldl_cupy:CupyBackend"}
 _instances: dict[str, Backend] = {}
 _lock = RLock()

@@ -85,10 +85,13 @@ class Kernels:
     # ---- kernels: elementwise and row-wise functions ------------------------------------------
 
     def sigmoid(self, x: Array) -> Array:
-        """σ(x) = 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)) where x < 0: exp never overflows."""
+        """σ(x) = 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)) where x < 0: exp never overflows.
+
+        The numerator, exp(min(x, 0)), is the larger of exp(-|x|) and the truth of x ≥ 0.
+        """
         xp = self.xp
         e = xp.exp(-xp.abs(x))
-        return xp.where(x >= 0, 1, e) / (1 + e)
+        return xp.maximum(e, x >= 0) / (1 + e)
 
     def log_softmax(self, x: Array, axis: int = -1) -> Array:
         """log softmax(x) = x - max - log Σ exp(x - max)."""

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
-from ldl.backend import Array, Backend, BackendUnavailableError, DType
+import numpy as np
+
+from ldl import random
+from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording
+from ldl_cupy.device import Device
+from ldl_cupy.launch import Launcher
+from ldl_cupy.tape import Tape
 
 __all__ = ["CupyBackend"]
 
@@ -33,7 +41,9 @@ def products() -> Any:
 class CupyBackend(Backend):
     """CuPy arrays on the current CUDA device; matrix products by cuBLASLt where it is installed.
 
-    `gemm` is the module of these products, None without it; every other kernel is the generic body.
+    `gemm` is the module of these products, None without it. Training steps are traced on the host,
+    their elementwise parts written as CUDA kernels, and from the third time of a step all of it is
+    one graph launch. Without `gemm` the layers' own code runs.
 
     Raises BackendUnavailableError, in one line that says what to install, where CuPy or the NVIDIA
     driver is missing.
@@ -54,9 +64,13 @@ class CupyBackend(Backend):
                 "CuPy is installed but finds no CUDA device: install the NVIDIA driver and check "
                 "that nvidia-smi lists a GPU, or use ldl.set_backend('numpy')"
             )
-        self.xp = cupy
-        self.array_type = cupy.ndarray
-        self.gemm = products()
+        self._connect(cupy, cupy.ndarray, Device(cupy), products())
+
+    def _connect(self, xp: Any, array_type: type, connection: Any, gemm: Any) -> None:
+        self.xp, self.array_type, self.gemm = xp, array_type, gemm
+        self.connection = connection
+        self.launcher = Launcher(xp)
+        self.tape = Tape(connection)
 
     @property
     def device(self) -> str:
@@ -77,6 +91,55 @@ class CupyBackend(Backend):
         """Wait for the current stream."""
         self.xp.cuda.get_current_stream().synchronize()
 
+    # ---- steps as one launch -------------------------------------------------------------------
+
+    def record(
+        self,
+        function: Callable[..., tuple[Any, ...]],
+        parts: Sequence[Any],
+        inputs: Sequence[Any],
+    ) -> Recording:
+        """Launches of what the function does; the function itself where that cannot be."""
+        if self.gemm is None:
+            return super().record(function, parts, inputs)
+        from ldl_numpy.record import Unplayed, reason
+
+        from ldl_cupy.record import DeviceStep
+
+        try:
+            return DeviceStep(self, function, parts, inputs)
+        except Exception as error:
+            return Unplayed(function, parts, reason(error))
+
+    def prepare(
+        self,
+        kernel: str,
+        arrays: tuple[Any, ...],
+        numbers: tuple[str, ...],
+        **constants: Any,
+    ) -> Callable[..., None]:
+        """The kernel's generic body as one launch.
+
+        `settle` is left out: subnormal numbers cost a GPU nothing.
+        """
+        if kernel == "settle":
+            return lambda: None
+        from ldl_cupy.record import Prepared
+
+        return Prepared(self, kernel, arrays, numbers, constants)
+
+    def deferred(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """The function, called when the tape closes."""
+        from ldl_cupy.record import Deferred
+
+        return Deferred(self.tape, function)
+
+    def together(self) -> AbstractContextManager[Any]:
+        """The backend's tape."""
+        return self.tape
+
+    # ---- kernels -------------------------------------------------------------------------------
+
     def matmul(self, a: Array, b: Array, out: Array = None, accumulate: bool = False) -> Array:
         """`a @ b`, into `out` where given; added to what `out` holds with `accumulate`."""
         if self.gemm is None:
@@ -88,3 +151,47 @@ class CupyBackend(Backend):
         if self.gemm is None or bias is None:
             return super().linear(x, weight, bias)
         return self.gemm.matmul_bias(x, weight, bias)
+
+    def uniform(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> Array:
+        """The generic body's numbers, drawn on the device."""
+        return self._fill("fill_uniform", shape, dtype, key)
+
+    def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> Array:
+        """The generic body's numbers, to rounding, drawn on the device."""
+        return self._fill("fill_normal", shape, dtype, key)
+
+    def _fill(self, name: str, shape: tuple[int, ...], dtype: DType, key: random.Key) -> Array:
+        kind = np.dtype(dtype)
+        wide = kind if kind in (np.float32, np.float64) else np.dtype(np.float32)
+        out = self.xp.empty(shape, wide)
+        words = np.array(key, np.uint64)
+        memory = self.connection.empty(words.nbytes)
+        self.connection.send(words.view(np.uint8), memory)
+        getattr(self.launcher, name)(out, memory.view(np.uint64))
+        return out.astype(kind, copy=False)
+
+    def take(self, array: Array, index: Array) -> Array:
+        """The rows of `array` that `index` names; wrong numbers name the nearest row."""
+        fits = array.flags.c_contiguous and index.ndim == 1 and index.dtype == np.int64
+        if not fits or not len(array):
+            return super().take(array, index)
+        out = self.xp.empty((len(index), *array.shape[1:]), array.dtype)
+        self.launcher.take(array, self.xp.ascontiguousarray(index), out)
+        return out
+
+    def sum_rows(self, a: Array, out: Array = None, accumulate: bool = False) -> Array:
+        """The sum of the rows of (N, D): a vector (D,), into `out` as `matmul` does."""
+        held = out if out is not None else self.xp.empty(a.shape[1:], a.dtype)
+        fits = a.ndim == 2 and a.flags.c_contiguous and held.flags.c_contiguous
+        if not fits or a.dtype not in (np.float32, np.float64) or held.dtype != a.dtype:
+            return super().sum_rows(a, out, accumulate)
+        self.launcher.sum_columns(a, held, accumulate)
+        return held
+
+    def sum_squares(self, a: Array) -> Array:
+        """Σ a², a scalar on the device."""
+        if not a.flags.c_contiguous or a.dtype not in (np.float32, np.float64):
+            return super().sum_squares(a)
+        out = self.xp.empty((), a.dtype)
+        self.launcher.sum_squares(a, out)
+        return out

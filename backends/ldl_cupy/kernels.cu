@@ -1,19 +1,7 @@
-// The CuPy backend's kernels. Sizes have 64 bits, and loops stride over the grid, so that any grid
+// The CuPy backend's kernels, with common.cuh before them. Sizes have 64 bits, and loops stride over the grid, so that any grid
 // is right. Blocks have at most 256 threads. Pointers are to device memory; nothing is allocated
 // and nothing waits. Sums are added in an order that depends on sizes and grid alone, so that
 // equal launches give equal bits.
-
-typedef long long Size;
-typedef unsigned long long Word;
-constexpr int BLOCK = 256, WARP = 32;
-
-template <typename T> using In = const T* __restrict__;
-template <typename T> using Out = T* __restrict__;
-
-#define INLINE __device__ __forceinline__
-
-INLINE Size thread_index() { return (Size)blockIdx.x * blockDim.x + threadIdx.x; }
-INLINE Size thread_count() { return (Size)gridDim.x * blockDim.x; }
 
 // ---- random numbers ------------------------------------------------------------------------
 
@@ -162,36 +150,6 @@ INLINE void reduce_rows(const T* a, T* out, Size rows, Size columns) {
     }
 }
 
-// The sum over the threads of a block whose places are at, at ± stride, ..., `count` of them.
-template <typename T> INLINE T add_up(T value, int at, int count, int stride) {
-    __shared__ T cells[BLOCK];
-    __syncthreads();  // what the last call left has been read
-    cells[at] = value;
-    __syncthreads();
-    while (count > 1) {
-        const int half = (count + 1) / 2;
-        if (at / stride < count - half) cells[at] += cells[at + half * stride];
-        count = half;
-        __syncthreads();
-    }
-    return cells[at % stride];
-}
-
-// Whether this block is the last of `count` to come here; what the others wrote before can then
-// be read. The last one leaves the ticket at zero, as it found it, for the next launch.
-INLINE bool is_last(unsigned* ticket, unsigned count) {
-    __shared__ bool last;
-    __syncthreads();
-    if (threadIdx.x == 0 && threadIdx.y == 0) {
-        __threadfence();
-        last = atomicAdd(ticket, 1u) == count - 1;
-        if (last) *ticket = 0;
-        __threadfence();
-    }
-    __syncthreads();
-    return last;
-}
-
 // out[j] = Σ a[i, j] over i, added to what out holds with `accumulate`. Threads along x have a
 // column each; those along y, and the grid's blocks along y, share its rows. Where such blocks are
 // several, tickets has a zero for every blockDim.x columns, and partial is (gridDim.y, columns).
@@ -247,8 +205,6 @@ INLINE void sum_squares(const T* a, T* out, Size n, unsigned* ticket, volatile T
 // ---- kernels -------------------------------------------------------------------------------
 
 extern "C" {
-
-#define BOUNDED __launch_bounds__(BLOCK)
 
 __global__ void BOUNDED fill_uniform(Out<float> out, Size n, In<Word> key)
 { uniform(out, n, key); }

@@ -18,8 +18,12 @@ import numpy as np
 Array = Any
 """A C-contiguous CuPy array."""
 
-OPTIONS = ("-std=c++17",)
-"""What the source is compiled with, and -ftz=true, which CuPy adds."""
+OPTIONS = ("-std=c++17", "--prec-div=false", "--prec-sqrt=false")
+"""What the source is compiled with, and -ftz=true, which CuPy adds.
+
+Quotients and roots of float32 are then exact to two units in the last place: their exact forms are
+calls, round which registers are spilled.
+"""
 
 BLOCK = 256
 """Threads in a block: the most that kernels.cu allows."""
@@ -38,9 +42,15 @@ NULL = np.uint64(0)
 
 
 @cache
+def common() -> str:
+    """The text of common.cuh."""
+    return Path(__file__).with_name("common.cuh").read_text(encoding="utf-8")
+
+
+@cache
 def source() -> str:
-    """The text of kernels.cu."""
-    return Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+    """The text of kernels.cu, with what it has in common with other sources."""
+    return common() + Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
 
 
 class Scratch(NamedTuple):

@@ -118,4 +118,5 @@ def _memory(kind, word):
 
 vector_f4, matrix_f4 = _memory(types.float32, ir.FloatType())
 vector_f8, matrix_f8 = _memory(types.float64, ir.DoubleType())
+vector_i8, matrix_i8 = _memory(types.int64, ir.IntType(64))
 vector_b1, matrix_b1 = _memory(types.boolean, ir.IntType(8))

@@ -37,7 +37,7 @@ def fuse(
     for op in ops:
         follows = op.ufunc == "sum" and not sums
         shape = None if follows else loop_shape(op)
-        if shape is not None and prod(shape) < least:
+        if shape is not None and (prod(shape) < least or not _contiguous(op)):
             shape = None
         reads = {x.value for x in op.inputs if isinstance(x, Ref)}
         writes = {out.value for out in op.outputs}
@@ -85,6 +85,13 @@ def _put_off(
     loop.reads |= reads - loop.sums
     loop.sums |= writes
     return True
+
+
+def _contiguous(op: Op) -> bool:
+    """Whether the arrays that it has not from the trace can be seen as vectors."""
+    refs = [x for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
+    arrays = [x.value.external for x in refs]
+    return all(array is None or array.flags.c_contiguous for array in arrays)
 
 
 def _unread(steps: list[Op], values: set[Value]) -> bool:

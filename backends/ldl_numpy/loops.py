@@ -6,29 +6,6 @@ import numpy as np
 
 from ldl_numpy.trace import Op, Ref, Value
 
-UNARY = {
-    "positive": "{0}",
-    "negative": "-{0}",
-    "absolute": "abs({0})",
-    "fabs": "abs({0})",
-    "square": "{0} * {0}",
-    "reciprocal": "{one} / {0}",
-    "sqrt": "np.sqrt({0})",
-    "sign": "({one} if {0} > {zero} else (-{one} if {0} < {zero} else {0} * {zero}))",
-    "exp": "exp_{t}({0})",
-    "log": "log_{t}({0})",
-    "log1p": "log1p_{t}({0})",
-    "expm1": "expm1_{t}({0})",
-    "tanh": "tanh_{t}({0})",
-}
-BINARY = {
-    "add": "{0} + {1}",
-    "subtract": "{0} - {1}",
-    "multiply": "{0} * {1}",
-    "divide": "{0} / {1}",
-    "maximum": "({0} if ({0} >= {1} or {0} != {0}) else {1})",
-    "minimum": "({0} if ({0} <= {1} or {0} != {0}) else {1})",
-}
 COMPARISONS = {
     "greater": ">",
     "greater_equal": ">=",
@@ -37,6 +14,12 @@ COMPARISONS = {
     "equal": "==",
     "not_equal": "!=",
 }
+UNARY = {
+    *("positive", "negative", "absolute", "fabs", "square", "reciprocal", "sqrt", "sign"),
+    *("exp", "log", "log1p", "expm1", "tanh"),
+}
+BINARY = {"add", "subtract", "multiply", "divide", "maximum", "minimum"}
+TYPES = (np.float32, np.float64, np.int64, np.bool_)
 KNOWN = {*UNARY, *BINARY, *COMPARISONS, "where", "clip", "astype", "sum"}
 
 
@@ -81,7 +64,7 @@ class Loop:
 def role(ref: Ref, shape: tuple[int, ...]) -> str:
     """How a loop over `shape` reads a view: full, row, column, scalar, or "" for not at all."""
     array = ref.resolve(ref.value.array)
-    if array.dtype not in (np.float32, np.float64, np.bool_) or not array.flags.c_contiguous:
+    if array.dtype not in TYPES or not array.flags.c_contiguous:
         return ""
     if array.shape == shape:
         return "full" if array.size == ref.value.array.size else ""
@@ -101,7 +84,7 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
     (out,) = op.outputs
     shape: tuple[int, ...]
     array = out.resolve(out.value.array)
-    if array.dtype not in (np.float32, np.float64, np.bool_) or not array.flags.c_contiguous:
+    if array.dtype not in TYPES or not array.flags.c_contiguous:
         return None
     if op.ufunc == "sum":
         (x,) = op.inputs
@@ -109,6 +92,7 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
         columns = op.axis == (0,) and len(shape) == 2 and not op.keepdims
         total = op.axis == tuple(range(len(shape))) and array.ndim == 0
         whole = array.size == out.value.array.size
+        whole = whole and array.dtype.kind == "f"
         return shape if (columns or total) and whole and role(x, shape) == "full" else None
     shape = array.shape
     if not shape or 0 in shape or array.size != out.value.array.size:
@@ -120,3 +104,15 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
         elif not isinstance(x, (int, float, np.floating, np.bool_)):
             return None
     return shape
+
+
+def scalar_loop(op: Op) -> Loop | None:
+    """A loop of one element for an operation on numbers alone, each of them a whole value."""
+    if op.ufunc not in KNOWN - {"sum"} or op.partial_write:
+        return None
+    refs = [x for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
+    if any(x.path or x.value.shape or x.value.dtype not in TYPES for x in refs):
+        return None
+    loop = Loop(())
+    loop.add(op)
+    return loop

@@ -12,6 +12,18 @@ from ldl_numpy.trace import Host, Op, Ref, Value
 from ldl_numpy.traced import Trace
 
 
+class Place:
+    """Where a plan's arrays are: on the host."""
+
+    def external(self, array: Host) -> Any:
+        """The array that stands for one that the trace did not make."""
+        return array
+
+    def bytes(self, n: int) -> Any:
+        """Memory that begins at a multiple of 64, a cache line."""
+        return _aligned(n)
+
+
 class Plan:
     """Operations with their arrays, which stay the same from one run to the next.
 
@@ -27,14 +39,13 @@ class Plan:
         inputs: Sequence[Value],
         results: Sequence[Ref],
         fuse: Callable[[list[Op], set[Value]], list[Op]] | None,
+        place: Place | None = None,
     ) -> None:
-        kept = {ref.value for ref in results}
-        written = {out.value for op in trace.ops for out in op.outputs}
-        kept |= {value for value in written if value.external is not None}
-        ops = _needed(trace.ops, kept)
+        kept = {ref.value for ref in results} | trace.changed()
+        ops = needed(trace.ops, kept)
         if fuse is not None:
             ops = fuse(ops, kept)
-        memory = _Memory(ops, kept)
+        memory = _Memory(ops, kept, place or Place())
         self.bytes = memory.bytes
         self._inputs = list(inputs)
         self._last: list[Any] = [value.external for value in inputs]
@@ -69,7 +80,7 @@ class Plan:
             run(*args)
 
 
-def _needed(ops: list[Op], kept: set[Value]) -> list[Op]:
+def needed(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations that `kept` depend on, in order."""
     live = set(kept)
     found: list[Op] = []
@@ -99,16 +110,17 @@ def _linked(ops: list[Op], inputs: Sequence[Value], memory: _Memory) -> list[Op]
 class _Memory:
     """An array for every value, sharing memory between values that are never alive together."""
 
-    def __init__(self, ops: list[Op], kept: set[Value]) -> None:
+    def __init__(self, ops: list[Op], kept: set[Value], place: Place) -> None:
         self.bytes = 0
-        self._arrays: dict[Value, Host] = {}
-        self._raw: dict[Value, Host] = {}
+        self._place = place
+        self._arrays: dict[Value, Any] = {}
+        self._raw: dict[Value, Any] = {}
         last: dict[Value, int] = {}
         for i, op in enumerate(ops):
             for x in (*op.inputs, *op.outputs):
                 if isinstance(x, Ref):
                     last[x.value] = i
-        free: list[Host] = []
+        free: list[Any] = []
         for i, op in enumerate(ops):
             used = [x.value for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
             for value in used:
@@ -118,25 +130,26 @@ class _Memory:
                 if last[value] == i and value.external is None and value not in kept:
                     free.append(self._raw[value])
 
-    def array(self, value: Value) -> Host:
+    def array(self, value: Value) -> Any:
         """The memory of a value."""
-        return value.external if value.external is not None else self._arrays[value]
+        if value.external is not None:
+            return self._place.external(value.external)
+        return self._arrays[value]
 
-    def _take(self, free: list[Host], value: Value) -> Host:
+    def _take(self, free: list[Any], value: Value) -> Any:
         nbytes = value.array.nbytes
         fitting = [raw for raw in free if nbytes <= raw.nbytes <= 2 * nbytes]
         if fitting and nbytes:
             raw = min(fitting, key=lambda raw: raw.nbytes)
             free[:] = [other for other in free if other is not raw]
         else:
-            raw = _aligned(nbytes)
+            raw = self._place.bytes(nbytes)
             self.bytes += nbytes
         self._raw[value] = raw
         return raw[:nbytes].view(value.array.dtype).reshape(value.array.shape)
 
 
 def _aligned(nbytes: int) -> Host:
-    """Bytes that begin at a multiple of 64, a cache line."""
     raw = np.zeros(nbytes + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + nbytes]

@@ -23,9 +23,10 @@ import numba
 import numpy as np
 
 from ldl_numpy import blas, numba_math
+from ldl_numpy.body import kind_of
 from ldl_numpy.fuse import fuse
-from ldl_numpy.loops import KNOWN, Loop
-from ldl_numpy.source import Source, kind_of
+from ldl_numpy.loops import Loop, scalar_loop
+from ldl_numpy.source import Source
 from ldl_numpy.trace import Host, Op, Ref, Value
 
 lock = Lock()
@@ -47,19 +48,8 @@ def compiled(loop: Loop, stored: set[Value]) -> Op:
 def _linkable(op: Op) -> Op:
     if _is_product(op):
         return replace(op, link=link)
-    if op.ufunc in KNOWN - {"sum"} and not op.partial_write and _scalar(op):
-        loop = Loop(())
-        loop.add(op)
-        return compiled(loop, {op.outputs[0].value})
-    return op
-
-
-def _scalar(op: Op) -> bool:
-    """Whether numbers alone take part, each of them a whole value."""
-    refs = [x for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
-    return all(
-        not x.path and not x.value.shape and x.value.dtype in (np.float32, np.float64) for x in refs
-    )
+    loop = scalar_loop(op)
+    return op if loop is None else compiled(loop, {op.outputs[0].value})
 
 
 def _is_product(op: Op) -> bool:

@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from ldl_numpy.select import Select
 from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
+
+REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min"}
 
 
 @dataclass
@@ -31,6 +34,11 @@ class Trace:
         if id(array) not in self.values:
             self.values[id(array)] = Value(array, array)
         return self.values[id(array)]
+
+    def changed(self) -> set[Value]:
+        """The external values that were written to."""
+        written = {out.value for op in self.ops for out in op.outputs}
+        return {value for value in written if value.external is not None}
 
     def wrap(self, array: Host, writable: bool = False) -> Traced:
         """A traced array that stands for `array`.
@@ -199,10 +207,8 @@ class Traced(NDArrayOperatorsMixin):
             ufunc.reduce(x, at, dtype, o, keepdims)
 
         result = ufunc.reduce(array, at, dtype, plain(out), keepdims)
-        known = ufunc is np.add and dtype is None
-        return self.trace.add(
-            run, (a,), out, result, ufunc="sum" if known else "", axis=axes, keepdims=keepdims
-        )
+        name = REDUCTIONS.get(ufunc.__name__, "") if dtype is None else ""
+        return self.trace.add(run, (a,), out, result, ufunc=name, axis=axes, keepdims=keepdims)
 
     def sum(
         self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
@@ -277,12 +283,7 @@ def call(trace: Trace, function: Any, args: tuple[Any, ...], kwargs: dict[str, A
         fill = {"z": 0.0, "o": 1.0, "e": 0.0}.get(name[0], args[1] if len(args) > 1 else None)
         return trace.add(copy_into, (fill,), None, result, ufunc="positive")
     if name == "where" and len(args) == 3:
-
-        def where(c: Any, a: Any, b: Any, out: Host) -> None:
-            np.copyto(out, b)
-            np.copyto(out, a, where=c)
-
-        return trace.add(where, args, None, np.where(*plain(args)), ufunc="where")
+        return trace.add(Select(), args, None, np.where(*plain(args)), ufunc="where")
     if name == "clip" and len(args) == 3 and not (set(kwargs) - {"out"}):
         out = kwargs.get("out")
         result = np.clip(*plain(args), out=plain(out))

@@ -13,6 +13,21 @@ from ldl_numpy.trace import CannotTraceError, Host
 from ldl_numpy.traced import Trace, Traced, copy_into, plain
 
 
+class Draw:
+    """An operation: fill an array with the next uniform numbers of a stream."""
+
+    def __init__(self, stream: random.Stream) -> None:
+        self.stream = stream
+
+    def __call__(self, out: Host) -> None:
+        """Draw them on the host."""
+        backend: Any = get_backend("numpy")
+        if out.dtype == np.float32:
+            backend.fill_uniform(out, self.stream.next())
+        else:
+            np.copyto(out, backend.uniform(out.shape, out.dtype, self.stream.next()))
+
+
 class TracedNamespace:
     """NumPy, whose array-making functions are noted too."""
 
@@ -62,8 +77,5 @@ class TracingBackend(Backend):
         if stream is None:
             raise CannotTraceError("draws random numbers of a stream that is not the model's")
 
-        def run(out: Host) -> None:
-            np.copyto(out, get_backend("numpy").uniform(shape, out.dtype, stream.next()))
-
         result = random.uniform(shape, key).astype(dtype)
-        return self.trace.add(run, (), None, result)
+        return self.trace.add(Draw(stream), (), None, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import isfinite
 from typing import Any, ClassVar
 
@@ -48,6 +49,11 @@ class Optimizer:
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def only_applies(self) -> bool:
+        """Whether a step touches arrays through `apply` alone: `update` is one of ldl's own."""
+        return type(self).update.__module__.startswith("ldl.optim.")
 
     def __init__(
         self,
@@ -125,12 +131,16 @@ class Optimizer:
             for parameter in group["params"]:
                 parameter.zero_grad()
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient."""
+    def pack(self) -> None:
+        """Pack parameters again that were moved or bound anew; `step` does it too."""
         for stores in self._stores:
             for store in stores:
                 if store.refresh():
                     self._prepared.clear()
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        self.pack()
         self._clip()
         factor = self.schedule(self.step_count)
         for group, stores in zip(self.param_groups, self._stores, strict=True):
@@ -238,9 +248,16 @@ class Optimizer:
         if self.clip_norm is None and self.clip_value is None:
             return
         stores = [store for group in self._stores for store in group]
-        grads = [store.grads[run] for store in stores for run, _ in store.runs()]
+        grads = [store.stretch(run)[1] for store in stores for run, _ in store.runs()]
         if grads:
-            clip_arrays(self.backend, grads, self.clip_norm, self.clip_value)
+            key = "clip", self.clip_norm, self.clip_value, *map(id, grads)
+            clip = self._prepared.get(key)
+            if clip is None:
+                function = partial(
+                    clip_arrays, self.backend, grads, self.clip_norm, self.clip_value
+                )
+                clip = self._prepared[key] = self.backend.deferred(function)
+            clip()
 
 
 def number(

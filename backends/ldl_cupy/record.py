@@ -1,0 +1,247 @@
+"""Recording on a device: a traced function as launches of generated kernels and matrix products.
+
+The trace is made on the host, on copies of the arrays, and planned as on NumPy. Loops become CUDA
+kernels (`source`), all of a plan's in one module; products are cuBLASLt's; what has no kernel here
+is left to CuPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from ldl_numpy.dryrun import Function, dry_run
+from ldl_numpy.fuse import fuse
+from ldl_numpy.loops import Loop, scalar_loop
+from ldl_numpy.plan import Place, Plan, needed
+from ldl_numpy.record import Recorded, trace_kernel
+from ldl_numpy.trace import Host, Op, Ref, Value
+from ldl_numpy.tracing import Draw
+
+from ldl.nn.module import Differentiable
+from ldl_cupy.launch import Launcher, common
+from ldl_cupy.source import CudaSource
+from ldl_cupy.tape import Tape
+
+Run = Callable[..., None]
+
+
+class Hosts(Place):
+    """Arrays of the host that stand for a device's while a function is traced."""
+
+    def __init__(self, device: Any, to_numpy: Callable[[Any], Host]) -> None:
+        self._device, self._to_numpy = device, to_numpy
+        self._hosts: dict[int, tuple[Any, Host]] = {}
+        self._devices: dict[int, Any] = {}
+
+    def host(self, array: Any) -> Host:
+        """The host's array for one of the device, the same whenever it is asked for."""
+        if id(array) not in self._hosts:
+            made = np.array(self._to_numpy(array), order="C")
+            self._hosts[id(array)] = array, made
+            self._devices[id(made)] = array
+        return self._hosts[id(array)][1]
+
+    def stand(self, array: Any, for_: Any) -> None:
+        """Let the plan use another array of the device in the place of one."""
+        self._devices[id(self.host(for_))] = array
+
+    def external(self, array: Host) -> Any:
+        """The device's array; constants of the function are copied to it."""
+        if id(array) not in self._devices:
+            sent = self.bytes(array.nbytes)
+            self._device.send(np.ascontiguousarray(array).reshape(-1).view(np.uint8), sent)
+            self._devices[id(array)] = _shaped(sent, array)
+            self._hosts[id(self._devices[id(array)])] = self._devices[id(array)], array
+        return self._devices[id(array)]
+
+    def bytes(self, n: int) -> Any:
+        """Memory of the device."""
+        return self._device.empty(n)
+
+
+def _shaped(raw: Any, like: Host) -> Any:
+    return raw[: like.nbytes].view(like.dtype).reshape(like.shape)
+
+
+class Kernels:
+    """The kernels of one plan: a module, compiled when the first of them is launched."""
+
+    def __init__(self, device: Any, launcher: Launcher, matmul: Run) -> None:
+        self._device = device
+        self._launcher = launcher
+        self._matmul = matmul
+        self._texts: dict[str, str] = {}
+        self._module: Any = None
+        self.draws: list[Draw] = []
+        self.keys: Any = None
+        """The draws' keys, on the device."""
+
+    def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
+        """The operations, as launches."""
+        return [self._translated(op) for op in fuse(ops, kept, self.loop)]
+
+    def loop(self, loop: Loop, stored: set[Value]) -> Op:
+        """The loop as one launch."""
+        source = CudaSource(loop, stored)
+        self._texts[source.name] = source.text
+        run = partial(self._launch, source, self._zeros(source))
+        return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
+
+    def _zeros(self, source: CudaSource) -> tuple[Any, ...]:
+        """Tickets and partial sums."""
+        if not source.sums:
+            return ()
+        sizes = [4 * source.tickets]
+        sizes += [
+            n * x.value.dtype.itemsize for n, x in zip(source.partials, source.sums, strict=True)
+        ]
+        made = [self._device.empty(n) for n in sizes]
+        for array in made:
+            self._device.send(np.zeros(array.nbytes, np.uint8), array)
+        return tuple(made)
+
+    def _launch(self, source: CudaSource, zeros: tuple[Any, ...], *arrays: Any) -> None:
+        if self._module is None:
+            self._module = self._device.module(common() + "\n".join(self._texts.values()))
+        grid, block = source.launch
+        sizes = np.int64(source.rows), np.int64(source.columns)
+        self._module.get_function(source.name)(grid, block, (*sizes, *arrays, *zeros))
+
+    def _translated(self, op: Op) -> Op:
+        loop = scalar_loop(op)
+        if loop is not None:
+            return self.loop(loop, {op.outputs[0].value})
+        run = self._known(op)
+        return op if run is None else Op(run, op.inputs, op.outputs, ufunc=op.ufunc)
+
+    def _known(self, op: Op) -> Run | None:
+        """What does it here; None for what is left to CuPy."""
+        if isinstance(op.run, Draw):
+            self.draws.append(op.run)
+            return partial(self._draw, len(self.draws) - 1)
+        if op.ufunc == "matmul" and all(isinstance(x, Ref) for x in op.inputs):
+            return self._matmul
+        if op.ufunc in ("sum", "max", "min"):
+            if op.ufunc != "min" and _along_rows(op):
+                return partial(self._reduce, op.ufunc)
+            return partial(_cupy_reduce, op.ufunc, op.axis, op.keepdims)
+        return None
+
+    def _draw(self, index: int, out: Any) -> None:
+        self._launcher.fill_uniform(out, self.keys[3 * index : 3 * index + 3])
+
+    def _reduce(self, kind: str, a: Any, out: Any) -> None:
+        self._launcher.reduce_rows(kind, a.reshape(-1, a.shape[-1]), out.reshape(-1))
+
+
+def _cupy_reduce(kind: str, axis: Any, keepdims: bool, a: Any, out: Any) -> None:
+    getattr(a, kind)(axis=axis, out=out, keepdims=keepdims)
+
+
+def _along_rows(op: Op) -> bool:
+    """Whether it reduces the last axis of a C-contiguous array of floats, all of it."""
+    (x,) = op.inputs
+    a, out = (r.resolve(r.value.array) for r in (x, op.outputs[0]))
+    return (
+        op.axis == (a.ndim - 1,)
+        and a.ndim >= 2
+        and a.dtype == out.dtype
+        and a.dtype in (np.float32, np.float64)
+        and a.flags.c_contiguous
+        and out.flags.c_contiguous
+    )
+
+
+class DeviceStep(Recorded):
+    """A function on a device: a site of the backend's tape."""
+
+    def __init__(
+        self,
+        backend: Any,
+        function: Function,
+        parts: Sequence[Differentiable],
+        inputs: Sequence[Any],
+    ) -> None:
+        hosts = Hosts(backend.connection, backend.to_numpy)
+        traced = dry_run(function, parts, inputs, hosts.host)
+        super().__init__(function, parts, traced)
+        self._tape: Tape = backend.tape
+        self._inputs = [backend.xp.empty_like(x) for x in inputs]
+        for held, x in zip(self._inputs, inputs, strict=True):
+            hosts.stand(held, x)
+        self._kernels = Kernels(backend.connection, backend.launcher, backend.matmul)
+        self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
+        self.does = self._plan.does
+        self.bytes = self._plan.bytes
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        """Play it; arrays among the results are valid until it is played again."""
+        for held, x in zip(self._inputs, inputs, strict=True):
+            held[...] = x
+        keys = [key for draw in self._kernels.draws for key in draw.stream.next()]
+        self._tape.call(self, np.array(keys, np.uint64))
+        self.leave_flags()
+        return tuple(self._plan.results)
+
+    def launch(self, numbers: Any) -> None:
+        """Everything, with the keys of its draws."""
+        self._kernels.keys = numbers
+        self._plan()
+
+
+class Prepared:
+    """A kernel that works in place on vectors, as one launch: a site of the backend's tape."""
+
+    def __init__(
+        self,
+        backend: Any,
+        kernel: str,
+        arrays: tuple[Any, ...],
+        numbers: tuple[str, ...],
+        constants: dict[str, Any],
+    ) -> None:
+        self._tape: Tape = backend.tape
+        self._dtype = arrays[0].dtype
+        size = len(arrays[0])
+        few = 16 if size % 4 == 0 else 17
+        stand = [None if a is None else np.ones(few, a.dtype) for a in arrays]
+        held = {name: np.ones((), self._dtype) for name in numbers}
+        trace = trace_kernel(kernel, stand, held, constants)
+        kernels = Kernels(backend.connection, backend.launcher, backend.matmul)
+        kept = trace.changed()
+        (op,) = kernels.fuse(needed(trace.ops, kept), kept)
+        source: CudaSource = op.run.args[0]
+        source.columns = size
+        placed = {id(h): a for h, a in zip(stand, arrays, strict=True) if a is not None}
+        order = {id(h): i for i, h in enumerate(held.values())}
+        self._places: list[Any] = []
+        for ref in (*op.inputs, *op.outputs):
+            at = id(ref.value.external)
+            self._places.append(placed[at] if at in placed else order[at])
+        self._run = op.run
+
+    def __call__(self, *values: float) -> None:
+        """Run it with these numbers."""
+        self._tape.call(self, np.array(values, self._dtype))
+
+    def launch(self, numbers: Any) -> None:
+        """Run it with the numbers in an array of the device."""
+        self._run(*[numbers[x : x + 1] if isinstance(x, int) else x for x in self._places])
+
+
+class Deferred:
+    """A function that launches work without numbers: a site of the backend's tape."""
+
+    def __init__(self, tape: Tape, function: Callable[[], Any]) -> None:
+        self._tape, self._function = tape, function
+
+    def __call__(self) -> None:
+        """Call it when the tape closes."""
+        self._tape.call(self, np.zeros(0, np.uint8))
+
+    def launch(self, numbers: Any) -> None:
+        """Call it."""
+        self._function()

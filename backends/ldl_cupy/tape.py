@@ -1,0 +1,143 @@
+"""Tapes: a step's launches, collected and then made together, as a CUDA graph from the third time.
+
+    with tape:
+        recording(x, y)         # a call of a site
+        optimizer.step()        # another one
+
+A *site* launches work that is the same every time but for a few numbers (learning rates, the keys
+of random draws), which its kernels read from device memory. While a tape is open, calls of sites
+only note their numbers. When it closes, the same sites as before, in the same order, are one graph
+launch after one copy of all their numbers; other sites are launched one by one, which is also how
+the first time goes (it compiles, and asks cuBLASLt for algorithms), and the second is captured.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import local
+from typing import Any, Protocol
+from warnings import warn
+
+import numpy as np
+
+from ldl.precision import get_matmul_precision
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+GRAPHS = 32
+"""Graphs that are kept; the one that was not used for longest goes first."""
+SLOT = 16
+"""Bytes: numbers of a site begin at a multiple of these."""
+
+
+class Site(Protocol):
+    """What can be launched again and again."""
+
+    def launch(self, numbers: Any) -> None:
+        """Launch it on the current stream; its numbers are in this array of the device."""
+
+
+class Stream(Protocol):
+    """What a tape needs of a device."""
+
+    def send(self, staged: Numbers, to: Any) -> None:
+        """Copy the host's bytes to the device's, in the order of the current stream."""
+
+    def empty(self, nbytes: int) -> Any:
+        """Bytes of the device."""
+
+    def capture(self, work: Any) -> Any:
+        """A graph of what `work()` launches, with a `launch()` of its own; nothing is done yet."""
+
+
+class Tape(local):
+    """The launches of one thread."""
+
+    def __init__(self, device: Stream) -> None:
+        self._device = device
+        self._open = 0
+        self._calls: list[tuple[Site, Numbers]] = []
+        self._known: OrderedDict[Any, list[Site] | _Graph | str] = OrderedDict()
+        """Of calls that were made before: their sites, a graph, or why there is none."""
+        self._said = False
+
+    def __enter__(self) -> Tape:
+        self._open += 1
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        self._open -= 1
+        if self._open:
+            return
+        calls, self._calls = self._calls, []
+        if kind is None and calls:
+            self._play(calls)
+
+    def call(self, site: Site, numbers: Numbers) -> None:
+        """Launch a site with these numbers: now, or when the tape closes."""
+        if self._open:
+            self._calls.append((site, numbers))
+        else:
+            self._launch(site, numbers)
+
+    def _launch(self, site: Site, numbers: Numbers) -> None:
+        memory = self._device.empty(numbers.nbytes)
+        self._device.send(numbers.view(np.uint8), memory)
+        site.launch(memory.view(numbers.dtype))
+
+    def _play(self, calls: list[tuple[Site, Numbers]]) -> None:
+        key = get_matmul_precision(), *[(id(site), x.nbytes) for site, x in calls]
+        known = self._known.get(key)
+        if known is None:
+            self._known[key] = [site for site, _ in calls]
+            while len(self._known) > GRAPHS:
+                self._known.popitem(last=False)
+        elif isinstance(known, list):
+            known = self._known[key] = self._captured(calls)
+        if isinstance(known, _Graph):
+            self._known.move_to_end(key)
+            known.launch(self._device, [x for _, x in calls])
+            return
+        for site, numbers in calls:
+            self._launch(site, numbers)
+
+    def _captured(self, calls: list[tuple[Site, Numbers]]) -> _Graph | str:
+        """A graph of the calls; else why they cannot be captured, which is said once."""
+        try:
+            return _Graph(self._device, calls)
+        except Exception as error:
+            why = str(error).partition("\n")[0]
+            if not self._said:
+                self._said = True
+                warn(f"steps are launched kernel by kernel, which is slower: {why}", stacklevel=6)
+            return why
+
+
+class _Graph:
+    """Calls that were captured, with the memory of their numbers. It keeps their sites alive."""
+
+    def __init__(self, device: Stream, calls: list[tuple[Site, Numbers]]) -> None:
+        self._sites = [site for site, _ in calls]
+        self._spans: list[slice] = []
+        end = 0
+        for _, numbers in calls:
+            self._spans.append(slice(end, end + numbers.nbytes))
+            end += -(-numbers.nbytes // SLOT) * SLOT
+        self._staged = np.zeros(max(end, SLOT), np.uint8)
+        self._memory = device.empty(self._staged.nbytes)
+        views = [
+            self._memory[span].view(numbers.dtype)
+            for span, (_, numbers) in zip(self._spans, calls, strict=True)
+        ]
+
+        def work() -> None:
+            for site, view in zip(self._sites, views, strict=True):
+                site.launch(view)
+
+        self._graph = device.capture(work)
+
+    def launch(self, device: Stream, numbers: list[Numbers]) -> None:
+        """Play it with other numbers."""
+        for span, x in zip(self._spans, numbers, strict=True):
+            self._staged[span] = x.view(np.uint8)
+        device.send(self._staged, self._memory)
+        self._graph.launch()

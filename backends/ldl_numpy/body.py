@@ -1,0 +1,143 @@
+"""The body of a loop: its operations as statements about one element.
+
+A backend's `Body` says how its language writes them and what goes round them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ldl_numpy.loops import COMPARISONS, Loop, role
+from ldl_numpy.trace import Op, Ref, Value
+
+KINDS = {np.dtype(t): k for t, k in (("f4", "f4"), ("f8", "f8"), ("i8", "i8"), ("?", "b1"))}
+"""The types that loops know, and their short names."""
+
+
+def kind_of(x: Any) -> str:
+    """The short name of the type of a Ref's or an array's elements, or of a type."""
+    dtype = x.value.dtype if isinstance(x, Ref) else getattr(x, "dtype", x)
+    return KINDS[np.dtype(dtype)]
+
+
+class Body:
+    """Statements for element (i, j) of a loop, and the arrays that they read and write.
+
+    `roles` are those of the `inputs`; `stores` names the values that are written to memory.
+    """
+
+    unary: ClassVar[dict[str, str]]
+    binary: ClassVar[dict[str, str]]
+    choice: ClassVar[str]
+    statement: ClassVar[str]
+
+    def __init__(self, loop: Loop, stored: set[Value]) -> None:
+        self.loop = loop
+        self.inputs: list[Ref] = []
+        self.roles: list[str] = []
+        self.body: list[str] = []
+        self.names: dict[tuple[Value, str], str] = {}
+        self.computed: dict[str, str] = {}
+        self.added: list[str] = []
+        """What each sum adds up, in the order of `sums`."""
+        size = int(np.prod(loop.shape))
+        self.columns = loop.shape[-1] if loop.shape else 1
+        self.rows = size // self.columns
+        self.sums = [op.outputs[0] for op in loop.ops if op.ufunc == "sum"]
+        written = dict.fromkeys(op.outputs[0].value for op in loop.ops if op.ufunc != "sum")
+        self.stores = {v: f"o{i}" for i, v in enumerate(v for v in written if v in stored)}
+        shape = (("reshape", (self.rows, self.columns)),)
+        self.outputs = [Ref(value, shape) for value in self.stores]
+        for op in loop.ops:
+            self._write(op)
+        for value, name in self.stores.items():
+            self.store(name, self.names[value, "full"])
+
+    def constant(self, kind: str, x: float) -> str:
+        """A number of a type."""
+        raise NotImplementedError
+
+    def cast(self, name: str, kind: str) -> str:
+        """An expression as a floating-point type, from another one."""
+        raise NotImplementedError
+
+    def load(self, argument: str, how: str, name: str) -> None:
+        """Give what an argument holds, read in a role, a name."""
+        raise NotImplementedError
+
+    def store(self, argument: str, name: str) -> None:
+        """Write what was computed to an output."""
+        raise NotImplementedError
+
+    def _load(self, x: Any, kind: str) -> str:
+        """The name of an operand in the loop; `kind` is the type of a constant."""
+        if not isinstance(x, Ref):
+            return self.constant(kind, x)
+        how = role(x, self.loop.shape)
+        if (x.value, how) in self.names:
+            return self.names[x.value, how]
+        if how == "full" and x.value in self.stores:
+            # The same argument for both: two would look like overlapping memory to a compiler.
+            argument, name = self.stores[x.value], f"y{self.stores[x.value]}"
+        else:
+            argument, name = f"a{len(self.inputs)}", f"x{len(self.inputs)}"
+            shape = {
+                "full": (self.rows, self.columns),
+                "row": (self.columns,),
+                "column": (self.rows,),
+                "scalar": (1,),
+            }[how]
+            self.inputs.append(Ref(x.value, (*x.path, ("reshape", (shape,)))))
+            self.roles.append(how)
+        self.load(argument, how, name)
+        self.names[x.value, how] = name
+        return name
+
+    def _write(self, op: Op) -> None:
+        out = op.outputs[0]
+        if op.ufunc == "sum":
+            name = self._load(op.inputs[0], kind_of(out))
+            self.added.append(self._as(name, op.inputs[0], kind_of(out)))
+            return
+        kind = kind_of(out)
+        if op.ufunc in COMPARISONS:
+            compared = [x.value.dtype if isinstance(x, Ref) else x for x in op.inputs]
+            kind = kind_of(np.result_type(*compared))
+        operands = [self._load(x, kind) for x in op.inputs]
+        first = 1 if op.ufunc == "where" else 0
+        for i in range(first, len(operands)):
+            operands[i] = self._as(operands[i], op.inputs[i], kind)
+        if op.ufunc in COMPARISONS:
+            text = f"{operands[0]} {COMPARISONS[op.ufunc]} {operands[1]}"
+        elif op.ufunc == "where":
+            text = self.choice.format(*operands)
+        elif op.ufunc == "clip":
+            low = self._named(self.binary["maximum"].format(*operands[:2]))
+            text = self.binary["minimum"].format(low, operands[2])
+        elif op.ufunc == "astype":
+            text = operands[0]
+        else:
+            form = self.unary.get(op.ufunc) or self.binary[op.ufunc]
+            one, zero = self.constant(kind, 1.0), self.constant(kind, 0.0)
+            text = form.format(*operands, one=one, zero=zero, t=kind, f="f" * (kind == "f4"))
+        name = self._named(text)
+        self.names = {k: v for k, v in self.names.items() if k[0] is not out.value}
+        self.names[out.value, "full"] = name
+
+    def _as(self, name: str, x: Any, kind: str) -> str:
+        """An operand, loaded or computed, as another type."""
+        if not isinstance(x, Ref) or kind_of(x) == kind:
+            return name
+        if kind_of(x) == "b1":
+            one, zero = self.constant(kind, 1.0), self.constant(kind, 0.0)
+            return f"({self.choice.format(name, one, zero)})"
+        return self.cast(name, kind)
+
+    def _named(self, text: str) -> str:
+        """The name of what an expression gives, computed once."""
+        if text not in self.computed:
+            self.computed[text] = name = f"t{len(self.body)}"
+            self.body.append(self.statement.format(name, text))
+        return self.computed[text]

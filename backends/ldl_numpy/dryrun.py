@@ -1,0 +1,172 @@
+"""Dry runs: a function of modules and arrays, traced.
+
+The trace is made on copies of the modules whose arrays are traced ones, so that nothing of the
+modules themselves is touched and other threads may use them meanwhile.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ldl.nn.module import Differentiable, Module
+from ldl.nn.parameter import Parameter
+from ldl.random import Stream
+from ldl_numpy.trace import CannotTraceError, Host, Ref
+from ldl_numpy.traced import Trace, Traced
+from ldl_numpy.tracing import TracingBackend
+
+Function = Callable[..., tuple[Any, ...]]
+HostOf = Callable[[Any], Host]
+"""The host's array for one of a backend: the same one whenever it is asked for."""
+
+
+def dry_run(
+    function: Function, parts: Sequence[Differentiable], inputs: Sequence[Any], host: HostOf
+) -> DryRun:
+    """A trace of the function that a second one confirmed.
+
+    CannotTraceError where they differ: the function counts, remembers, branches or rolls dice.
+    """
+    try:
+        first = DryRun(function, parts, inputs, host, writable=False)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        first = DryRun(function, parts, inputs, host, writable=True)
+    if first.makes_gradients():
+        first = DryRun(function, parts, inputs, host, first.writable)
+    compare(first.trace, DryRun(function, parts, inputs, host, first.writable).trace)
+    return first
+
+
+class DryRun:
+    """The function, traced on copies of its parts.
+
+    Their arrays are the parts' own, not to be written to, or `writable` copies. The memory of a
+    gradient that says nothing is written to as it is.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        parts: Sequence[Differentiable],
+        inputs: Sequence[Any],
+        host: HostOf,
+        writable: bool,
+    ) -> None:
+        self.trace = trace = Trace()
+        self.writable = writable
+        originals = inside(parts)
+        self.originals = parameters_of(parts)
+        streams = [v for part in originals for v in vars(part).values() if isinstance(v, Stream)]
+        arrays = [a for part in originals for a in _arrays(vars(part), type(inputs[0]))]
+        arrays += [p.data for p in self.originals]
+        traced = {id(a): trace.wrap(host(a), writable) for a in arrays}
+        for p in self.originals:
+            if p.grad_buffer is not None:
+                memory = host(p.grad_buffer)
+                held = trace.wrap(memory, writable=p.has_grad)
+                held.array = held.array if p.has_grad else memory
+                traced[id(p.grad_buffer)] = held
+        copies = copy.deepcopy(tuple(parts), traced)
+        self.parameters = parameters_of(copies)
+        backend = TracingBackend(trace, streams)
+        for part in inside(copies):
+            part.backend = backend
+        parameter: Any
+        for parameter in self.parameters:
+            parameter.backend = backend
+            parameter.has_grad = int(parameter.has_grad)  # a bool again once it is set
+        before = [_facts(part) for part in inside(copies)]
+        results = function(*copies, *(trace.wrap(host(x)) for x in inputs))
+        for part, facts in zip(inside(copies), before, strict=True):
+            _settle(part, facts)
+        if not all(isinstance(r, Traced) for r in results):
+            raise CannotTraceError("the step gives a number that does not depend on its input")
+        self.results = [r.ref for r in results]
+
+    def makes_gradients(self) -> bool:
+        """Whether it needed memory for gradients that the parameters did not have; now they do."""
+        lacking = [
+            p
+            for p, q in zip(self.originals, self.parameters, strict=True)
+            if p.grad_buffer is None and q.grad_buffer is not None
+        ]
+        for p in lacking:
+            p.grad_memory()
+        return bool(lacking)
+
+
+def inside(parts: Sequence[Differentiable]) -> list[Differentiable]:
+    """The parts, and the modules inside those that are modules."""
+    return [m for part in parts for m in (part.modules() if isinstance(part, Module) else [part])]
+
+
+def parameters_of(parts: Sequence[Differentiable]) -> list[Parameter]:
+    """The parameters of the modules among the parts, each once."""
+    modules = [part for part in parts if isinstance(part, Module)]
+    return list(dict.fromkeys(p for module in modules for p in module.parameters()))
+
+
+def _arrays(value: Any, kind: type) -> Iterator[Any]:
+    """The arrays in nested lists, tuples and dicts."""
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _arrays(item, kind)
+
+
+def _facts(part: Differentiable) -> dict[str, Any]:
+    """What a step must leave as it is; lists and dicts as copies."""
+    facts = {name: value for name, value in vars(part).items() if name != "_kept"}
+    replaced = [name for name in ("forward", "backward") if name in facts]
+    if replaced:
+        raise CannotTraceError(f"{part!r} has a {replaced[0]} of its own")
+    return {n: v.copy() if isinstance(v, (list, dict, set)) else v for n, v in facts.items()}
+
+
+def _settle(part: Differentiable, before: dict[str, Any]) -> None:
+    """Note that arrays bound anew are written back; CannotTraceError for any other change."""
+    now = _facts(part)
+    for name in before.keys() | now.keys():
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Traced) and isinstance(new, Traced) and old.shape == new.shape:
+            if old is not new:
+                old[...] = new
+        elif not _same(old, new):
+            raise CannotTraceError(f"{part!r} changes its attribute {name!r} from step to step")
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return a is b or (isinstance(a, set) and a == b)
+
+
+def compare(first: Trace, second: Trace) -> None:
+    """CannotTraceError unless both did the same, constants included."""
+    same = len(first.ops) == len(second.ops) and all(
+        a.ufunc == b.ufunc
+        and len(a.inputs) == len(b.inputs)
+        and all(_same_input(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
+        for a, b in zip(first.ops, second.ops, strict=True)
+    )
+    if not same:
+        raise CannotTraceError("computes with numbers that differ from step to step")
+
+
+def _same_input(x: Any, y: Any) -> bool:
+    if isinstance(x, Ref) != isinstance(y, Ref):
+        return False
+    if not isinstance(x, Ref):
+        return bool(np.array_equal(x, y, equal_nan=True))
+    a, b = x.value.external, y.value.external
+    same = a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))
+    return same and x.path == y.path

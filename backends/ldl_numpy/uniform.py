@@ -1,0 +1,27 @@
+"""Uniform random numbers, written to memory that is there: `ldl.random.uniform`'s own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ldl.random import Key
+from ldl_numpy.trace import Host
+
+CHUNK = 2**13
+"""Numbers made together: a multiple of two, and few enough for the processor's cache."""
+
+
+def fill(out: Host, key: Key) -> None:
+    """Fill a C-contiguous float32 array: 24 bits of each half of Philox's words, the low first."""
+    philox = np.random.Philox(
+        key=np.array([key.seed, key.stream], np.uint64),
+        counter=np.array([0, key.draw, 0, 0], np.uint64),
+    )
+    flat = out.reshape(-1)
+    for start in range(0, len(flat), CHUNK):
+        part = flat[start : start + CHUNK]
+        words = philox.random_raw((len(part) + 1) // 2).astype("<u8", copy=False)
+        bits = words.view("<u4")[: len(part)]
+        np.right_shift(bits, 8, bits)
+        np.copyto(part, bits)
+        np.multiply(part, 2.0**-24, part)

@@ -1,0 +1,198 @@
+"""The CuPy backend without CuPy: its arrays on the host, its kernels run there, its graphs kept.
+
+`CudaOnHost` is `ldl_cupy.CupyBackend` but for the device behind it: `connection.log` says what was
+asked of the stream, in order. Work that is captured is not done until its graph is launched.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from cuda_host import compile_host
+from ldl_cupy import CupyBackend, launch
+
+from ldl.backend import Backend
+
+
+class DeviceArray(np.ndarray):  # type: ignore[type-arg]
+    """An array on the host with its address where CuPy has it; what is done to it is logged."""
+
+    stream: Stream
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return DeviceArray.stream.compute(getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function in (np.shares_memory, np.may_share_memory):
+            return function(*_plain(args), **kwargs)
+        return DeviceArray.stream.compute(function, args, kwargs)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        held = np.asarray(self)
+        DeviceArray.stream.do("copy", lambda: held.__setitem__(_plain(index), _plain(value)))
+
+
+def _plain(x: Any) -> Any:
+    """The same with host arrays inside."""
+    if isinstance(x, DeviceArray):
+        return np.asarray(x)
+    if isinstance(x, (tuple, list)):
+        return type(x)(map(_plain, x))
+    return {k: _plain(v) for k, v in x.items()} if isinstance(x, dict) else x
+
+
+def on_device(a: Any) -> Any:
+    return np.array(a, order="C").view(DeviceArray)
+
+
+class Module:
+    """A RawModule whose kernels run on the host, or are captured."""
+
+    def __init__(self, stream: Stream, code: str) -> None:
+        self.stream, self.code = stream, code
+        self.host: Any = None
+
+    def get_function(self, name: str) -> Any:
+        def run(grid: Any, block: Any, args: Any) -> None:
+            assert all(1 <= n < 2**16 for n in grid[1:])
+            assert 1 <= np.prod(block) <= launch.BLOCK
+            self.stream.do(name, lambda: self._run(name, grid, block, args))
+
+        return run
+
+    def _run(self, name: str, grid: Any, block: Any, args: Any) -> None:
+        if self.host is None:
+            self.host = compile_host(self.code)
+        given = [_flat(a) for a in args]
+        given = [None if a is launch.NULL else a for a in given]
+        self.host.run(name, grid, block, *given)
+
+
+def _flat(a: Any) -> Any:
+    return np.asarray(a) if isinstance(a, np.ndarray) else a
+
+
+class Stream:
+    """What `ldl_cupy.device.Device` is, with a log instead of a GPU."""
+
+    def __init__(self) -> None:
+        DeviceArray.stream = self
+        self.log: list[str] = []
+        self._captured: list[Any] | None = None
+        self.fails = ""
+
+    def do(self, name: str, work: Any) -> None:
+        self.log.append(name)
+        if self._captured is not None:
+            if name == self.fails:
+                raise RuntimeError(f"{name} cannot be captured")
+            self._captured.append(work)
+        else:
+            work()
+
+    def compute(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """An operation of CuPy's own: a result in memory that a graph fills again."""
+        args, kwargs = _plain(args), _plain(kwargs)
+        result = function(*args, **kwargs)
+        if self._captured is not None:
+            if isinstance(result, (np.ndarray, np.generic)) and kwargs.get("out") is None:
+                result = np.asarray(result)
+                made = result
+
+                def again() -> None:
+                    made[...] = function(*args, **kwargs)
+
+                self._captured.append(again)
+            else:
+                self._captured.append(lambda: function(*args, **kwargs))
+        self.log.append(getattr(function, "__name__", "cupy"))
+        if isinstance(result, (np.ndarray, np.generic)):
+            return np.asarray(result).view(DeviceArray)
+        return result
+
+    def empty(self, nbytes: int) -> Any:
+        assert self._captured is None, "memory is taken before a capture"
+        return np.full(nbytes, 0xFF, np.uint8).view(DeviceArray)
+
+    def send(self, staged: Any, to: Any) -> None:
+        if staged.nbytes:
+            assert self._captured is None, "a copy from the host would be captured"
+            assert staged.nbytes == to.nbytes
+            self.log.append("send")
+            np.asarray(to)[:] = staged
+
+    def module(self, text: str) -> Module:
+        return Module(self, text)
+
+    def capture(self, work: Any) -> Any:
+        self.log.append("begin")
+        self._captured = []
+        try:
+            work()
+            captured = self._captured
+        finally:
+            self._captured = None
+        self.log.append("end")
+        return SimpleNamespace(launch=lambda: self._launch(captured))
+
+    def _launch(self, captured: list[Any]) -> None:
+        self.log.append("graph")
+        for work in captured:
+            work()
+
+
+class CudaOnHost(CupyBackend):
+    """The CuPy backend on the host."""
+
+    def __init__(self) -> None:
+        stream = Stream()
+
+        def raw_module(code: str, options: Any) -> Module:
+            assert options == launch.OPTIONS
+            return Module(stream, code)
+
+        self._connect(_Namespace(raw_module), DeviceArray, stream, SimpleNamespace())
+
+    device = "the host"
+
+    def asarray(self, data: Any, dtype: Any = None) -> Any:
+        return np.asarray(data, dtype, order="C").view(DeviceArray)
+
+    def to_numpy(self, array: Any) -> Any:
+        return np.asarray(array)
+
+    def synchronize(self) -> None:
+        pass
+
+    def matmul(self, a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
+        if out is None:
+            return np.matmul(a, b)
+        a, b, held = np.asarray(a), np.asarray(b), np.asarray(out)
+
+        def product() -> None:
+            np.copyto(held, held + a @ b if accumulate else a @ b)
+
+        self.connection.do("matmul", product)
+        return out
+
+    def linear(self, x: Any, weight: Any, bias: Any) -> Any:
+        return Backend.linear(self, x, weight, bias)
+
+
+class _Namespace:
+    """NumPy, whose new arrays are the device's."""
+
+    def __init__(self, raw_module: Any) -> None:
+        self.RawModule = raw_module
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(np, name)
+        if name in ("zeros", "empty", "ones", "full", "arange"):
+            return lambda *args, **kwargs: on_device(found(*args, **kwargs))
+        return found

@@ -1,0 +1,243 @@
+"""Training steps as CUDA kernels and graph launches, on a device that the host plays."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import cuda_host
+import numpy as np
+import nvrtc
+import pytest
+from catalog import LOSSES, ROWS, named
+from cuda_device import CudaOnHost
+from ldl_cupy.launch import common
+from ldl_cupy.record import DeviceStep
+from test_train_step import OPTIMIZERS, Scale, network
+
+import ldl
+from ldl import nn, optim
+
+pytestmark = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
+
+rng = np.random.default_rng(0)
+X = rng.random((37, 6)).astype("float32")
+LABELS = rng.integers(0, 3, 37)
+TEXTS: dict[str, str] = {}
+"""Of every kernel that a step here was made of."""
+
+
+@pytest.fixture
+def device() -> Any:
+    """The default backend."""
+    backend = CudaOnHost()
+    with ldl.use_backend(backend):
+        yield backend
+    assert all(isinstance(name, str) for name in backend.connection.log)
+
+
+def pair(build: Any, loss: Any, optimizer: Any, device: Any) -> tuple[ldl.TrainStep, ldl.TrainStep]:
+    """The same step on the device, recorded, and on the host, by the layers' own code."""
+    steps = []
+    for backend in (device, ldl.get_backend("numpy")):
+        with ldl.use_backend(backend):
+            ldl.manual_seed(5)
+            model = build()
+            record = backend is device
+            step = ldl.TrainStep(model, loss(), optimizer(model), record=record, keep_output=True)
+        steps.append(step)
+    return steps[0], steps[1]
+
+
+def assert_follows(on_device: ldl.TrainStep, own: ldl.TrainStep, x: Any, t: Any) -> None:
+    """One step on both gives the same loss, output, parameters and gradients."""
+    to = on_device.model.backend.asarray
+    a, b = on_device(to(x), to(t)), own(x, t)
+    assert isinstance(a, on_device.model.backend.array_type)
+    np.testing.assert_allclose(np.asarray(a), b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(on_device.output), own.output, rtol=1e-4, atol=1e-5)
+    for p, q in zip(on_device.model.parameters(), own.model.parameters(), strict=True):
+        assert p.has_grad == q.has_grad
+        np.testing.assert_allclose(np.asarray(p.data), q.data, rtol=1e-4, atol=1e-5)
+
+
+def assert_recorded(step: ldl.TrainStep) -> None:
+    for recording in step._recordings.values():
+        assert isinstance(recording, DeviceStep), recording
+        TEXTS.update(recording._kernels._texts)
+
+
+@pytest.mark.parametrize(**named(ROWS))
+def test_every_module_steps_as_on_the_host(row: Any, device: Any) -> None:
+    def build() -> nn.Module:
+        module: nn.Module = row.module()
+        return module if list(module.parameters()) else nn.Sequential(Scale(), module)
+
+    played, own = pair(build, lambda: nn.HuberLoss(reduction="sum"), sgd, device)
+    x = row.input()
+    target = np.zeros_like(copy.deepcopy(own.model).eval()(x))
+    for _ in range(3):
+        assert_follows(played, own, x, target)
+    assert_recorded(played)
+    assert device.connection.log[-1] == "graph"
+
+
+def sgd(model: nn.Module) -> optim.Optimizer:
+    return optim.SGD(model, 1e-3)
+
+
+@pytest.mark.parametrize(**named([row for row in LOSSES if "none" not in row.name]))
+def test_every_loss_steps_as_on_the_host(row: Any, device: Any) -> None:
+    x, t = row.batch()
+    played, own = pair(Scale, row.build, sgd, device)
+    for _ in range(3):
+        assert_follows(played, own, x, t)
+    assert_recorded(played)
+    assert device.connection.log[-1] == "graph"
+
+
+CLIPPED = {"clipped": lambda m: optim.Adam(m, 0.01, clip_norm=0.1, clip_value=0.05)}
+
+
+@pytest.mark.parametrize("make", (OPTIMIZERS | CLIPPED).values(), ids=list(OPTIMIZERS | CLIPPED))
+def test_every_optimizer_steps_as_on_the_host(make: Any, device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, make, device)
+    for _ in range(4):
+        assert_follows(played, own, X, LABELS)
+    assert device.connection.log[-1] == "graph"
+
+
+# ---- what is captured, and when ------------------------------------------------------------------
+
+
+def test_the_third_step_of_a_kind_is_one_copy_and_one_launch(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    log = device.connection.log
+    assert_follows(played, own, X, LABELS)
+    assert "begin" not in log
+    assert log.count("matmul") == 8
+    log.clear()
+    assert_follows(played, own, X, LABELS)
+    assert (log[:3], log[-3:]) == (["copy", "copy", "begin"], ["end", "send", "graph"])
+    assert "send" not in log[:-3]
+    log.clear()
+    assert_follows(played, own, X, LABELS)
+    assert log == ["copy", "copy", "send", "graph"], "the batch, the numbers, and everything else"
+
+
+def test_other_shapes_and_other_constants_are_captured_apart(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    log = device.connection.log
+    for _ in range(3):
+        assert_follows(played, own, X, LABELS)
+        assert_follows(played, own, X[:5], LABELS[:5])
+    assert log[-2:] == ["send", "graph"]
+    for step in (played, own):
+        step.optimizer.param_groups[0]["betas"] = [0.5, 0.9]
+    log.clear()
+    for expected in ("loop", "graph", "graph"):
+        assert_follows(played, own, X, LABELS)
+        assert log[-1].startswith(expected)
+    for step in (played, own):
+        step.optimizer.param_groups[0]["lr"] = 0.1
+        next(step.model.parameters()).requires_grad = False
+    log.clear()
+    assert_follows(played, own, X, LABELS)
+    assert "graph" not in log, "a frozen parameter changes what is done"
+
+
+def test_rates_alone_change_nothing_but_numbers(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    for i in range(5):
+        for step in (played, own):
+            step.optimizer.param_groups[0]["lr"] = 0.1 / (i + 1)
+        assert_follows(played, own, X, LABELS)
+    assert device.connection.log.count("begin") == 1
+
+
+def test_another_precision_of_products_is_captured_anew(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    for _ in range(3):
+        assert_follows(played, own, X, LABELS)
+    device.connection.log.clear()
+    ldl.set_matmul_precision("tf32")
+    try:
+        assert_follows(played, own, X, LABELS)
+        assert "graph" not in device.connection.log
+    finally:
+        ldl.set_matmul_precision("float32")
+
+
+def test_what_cannot_be_captured_is_launched_piece_by_piece_and_said_once(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    device.connection.fails = "fill_uniform"
+    assert_follows(played, own, X, LABELS)
+    with pytest.warns(UserWarning, match="fill_uniform cannot be captured"):
+        assert_follows(played, own, X, LABELS)
+    for _ in range(2):
+        assert_follows(played, own, X, LABELS)
+    assert "graph" not in device.connection.log
+
+
+class Counts(nn.Identity):
+    """Adds how often it was called."""
+
+    calls = 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return super().forward(x) + self.calls
+
+
+def test_a_layer_that_cannot_be_recorded_is_named_once_and_runs_its_own_code(device: Any) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 3), Counts())
+
+    played, own = pair(build, nn.MSELoss, sgd, device)
+    with pytest.warns(UserWarning, match="Counts"):
+        assert_follows(played, own, X, X[:, :3])
+    for _ in range(3):
+        assert_follows(played, own, X, X[:, :3])
+
+
+class Signs(optim.Optimizer):
+    """p ← p - lr sign(g), in plain array code."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, {"lr": 0.01})
+
+    def check(self, options: dict[str, Any]) -> dict[str, Any]:
+        return options
+
+    def update(self, p: Any, g: Any, slots: Any, options: Any, step: int) -> None:
+        p -= options["lr"] * self.backend.xp.sign(g)
+
+
+def test_an_optimizer_in_plain_array_code_runs_after_its_gradients(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, Signs, device)
+    for _ in range(4):
+        assert_follows(played, own, X, LABELS)
+
+
+def test_a_model_that_moves_is_recorded_anew(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    for _ in range(3):
+        assert_follows(played, own, X, LABELS)
+    for step in (played, own):
+        for p in step.model.parameters():
+            p.data = p.data * 1
+    for _ in range(3):
+        assert_follows(played, own, X, LABELS)
+
+
+# ---- machine code --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not nvrtc.architectures(), reason="NVRTC is not installed")
+@pytest.mark.parametrize("arch", ["sm_70", "sm_80", "sm_90", "sm_100"])
+def test_every_kernel_that_was_written_compiles_without_a_spill(arch: str) -> None:
+    assert len(TEXTS) > 20, "run after the others of this file"
+    made = nvrtc.compile_cuda(common() + "\n".join(TEXTS.values()), arch)
+    assert made.keys() == TEXTS.keys()
+    for name, kernel in made.items():
+        assert (kernel.stack, kernel.spill_stores, kernel.spill_loads) == (0, 0, 0), TEXTS[name]
