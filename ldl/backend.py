@@ -33,6 +33,9 @@ class BackendUnavailableError(RuntimeError):
 class Recording:
     """A function of arrays that a backend may have made faster; this one is the function itself."""
 
+    played: ClassVar[bool] = False
+    """Whether it is something else than the function itself."""
+
     def __init__(self, function: Callable[..., tuple[Array, ...]], parts: Sequence[Any]) -> None:
         self.function = function
         self.parts = parts
@@ -45,6 +48,14 @@ class Recording:
         """What the function gives for these inputs, arrays of the shapes that were recorded."""
         return self.function(*self.parts, *inputs)
 
+    def rows(
+        self, sources: Sequence[Array], order: Array, start: int, size: int
+    ) -> tuple[Array, ...]:
+        """What it gives for rows order[start : start + size] of the sources."""
+        index = order[start : start + size]
+        taken = {id(x): self.parts[0].backend.take(x, index) for x in sources}
+        return self(*[taken[id(x)] for x in sources])
+
 
 class Backend(Kernels):
     """An array namespace and its kernels.
@@ -55,6 +66,8 @@ class Backend(Kernels):
 
     name: ClassVar[str]
     array_type: type
+    steps_per_launch: ClassVar[int] = 1
+    """How many training steps `ldl.fit` asks for at once."""
 
     def __repr__(self) -> str:
         return f"<ldl backend {self.name!r} on {self.device}>"

@@ -230,6 +230,51 @@ def test_a_model_that_moves_is_recorded_anew(device: Any) -> None:
         assert_follows(played, own, X, LABELS)
 
 
+# ---- whole fits ----------------------------------------------------------------------------------
+
+IMAGES = rng.random((203, 12)).astype("float32")
+
+
+def fitted(backend: Any, epochs: int = 10, **options: Any) -> tuple[nn.Module, ldl.History]:
+    """A denoiser, with dropout, after some epochs."""
+    with ldl.use_backend(backend):
+        ldl.manual_seed(1)
+        model = nn.Sequential(
+            nn.Linear(12, 9), nn.ReLU(), nn.Dropout(0.2), nn.Linear(9, 12), nn.Sigmoid()
+        )
+        data = ldl.data.Arrays(IMAGES, noise=ldl.data.GaussianNoise(0.3))
+        optimizer = optim.Adam(model, 1e-2)
+        history = ldl.fit(model, data, nn.BCELoss(), optimizer, epochs, batch_size=32, **options)
+    return model, history
+
+
+def test_a_denoisers_loss_curve_is_the_hosts_within_a_thousandth(device: Any) -> None:
+    on_device, played = fitted(device)
+    own, expected = fitted("numpy")
+    np.testing.assert_allclose(played["loss"], expected["loss"], rtol=1e-3)
+    for p, q in zip(on_device.parameters(), own.parameters(), strict=True):
+        np.testing.assert_allclose(np.asarray(p.data), q.data, atol=1e-3)
+
+
+def test_an_epochs_whole_batches_are_one_launch_and_its_rows_never_leave_the_device(
+    device: Any,
+) -> None:
+    fitted(device)
+    log = device.connection.log
+    assert log.count("begin") == 2, "six whole batches, and the last, smaller one"
+    assert log.count("graph") == 9 + 9
+    epoch = log[len(log) - log[::-1].index("graph") :]
+    assert "gather_rows_4" not in epoch, "it is inside the graph"
+
+
+@pytest.mark.parametrize("together", [4, 100])
+def test_how_many_steps_a_launch_has_changes_nothing(together: int, device: Any) -> None:
+    for backend in (device, "numpy"):
+        _, alone = fitted(backend, 3, steps_per_launch=1)
+        _, some = fitted(backend, 3, steps_per_launch=together)
+        assert some["loss"] == alone["loss"]
+
+
 # ---- machine code --------------------------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ class CupyBackend(Backend):
     """
 
     name = "cupy"
+    steps_per_launch = 32
 
     def __init__(self) -> None:
         try:

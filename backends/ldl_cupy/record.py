@@ -121,7 +121,7 @@ class Kernels:
         """What does it here; None for what is left to CuPy."""
         if isinstance(op.run, Draw):
             self.draws.append(op.run)
-            return partial(self._draw, len(self.draws) - 1)
+            return partial(self._draw, op.run.kind, len(self.draws) - 1)
         if op.ufunc == "matmul" and all(isinstance(x, Ref) for x in op.inputs):
             return self._matmul
         if op.ufunc in ("sum", "max", "min"):
@@ -130,8 +130,9 @@ class Kernels:
             return partial(_cupy_reduce, op.ufunc, op.axis, op.keepdims)
         return None
 
-    def _draw(self, index: int, out: Any) -> None:
-        self._launcher.fill_uniform(out, self.keys[3 * index : 3 * index + 3])
+    def _draw(self, kind: str, index: int, out: Any) -> None:
+        fill = getattr(self._launcher, f"fill_{kind}")
+        fill(out, self.keys[3 * index : 3 * index + 3])
 
     def _reduce(self, kind: str, a: Any, out: Any) -> None:
         self._launcher.reduce_rows(kind, a.reshape(-1, a.shape[-1]), out.reshape(-1))
@@ -169,9 +170,12 @@ class DeviceStep(Recorded):
         traced = dry_run(function, parts, inputs, hosts.host)
         super().__init__(function, parts, traced)
         self._tape: Tape = backend.tape
-        self._inputs = [backend.xp.empty_like(x) for x in inputs]
-        for held, x in zip(self._inputs, inputs, strict=True):
-            hosts.stand(held, x)
+        self.gather = backend.launcher.take
+        held = {id(x): backend.xp.empty_like(x) for x in inputs}
+        self._inputs = [held[id(x)] for x in inputs]
+        for memory, x in zip(self._inputs, inputs, strict=True):
+            hosts.stand(memory, x)
+        self._sources: dict[Any, _Rows] = {}
         self._kernels = Kernels(backend.connection, backend.launcher, backend.matmul)
         self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
         self.does = self._plan.does
@@ -179,10 +183,21 @@ class DeviceStep(Recorded):
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
-        for held, x in zip(self._inputs, inputs, strict=True):
+        pairs = zip(self._inputs, inputs, strict=True)
+        for held, x in {id(held): (held, x) for held, x in pairs}.values():
             held[...] = x
-        keys = [key for draw in self._kernels.draws for key in draw.stream.next()]
-        self._tape.call(self, np.array(keys, np.uint64))
+        return self._call(self, [])
+
+    def rows(self, sources: Sequence[Any], order: Any, start: int, size: int) -> tuple[Any, ...]:
+        """Play it on rows of arrays that stay where they are, which the device gathers."""
+        key = (*map(id, sources), id(order))
+        if key not in self._sources:
+            self._sources = {key: _Rows(self, self._inputs, sources, order)}
+        return self._call(self._sources[key], [start])
+
+    def _call(self, site: Any, numbers: list[int]) -> tuple[Any, ...]:
+        keys = [word for draw in self._kernels.draws for word in draw.stream.next()]
+        self._tape.call(site, np.array([*keys, *numbers], np.uint64))
         self.leave_flags()
         return tuple(self._plan.results)
 
@@ -190,6 +205,24 @@ class DeviceStep(Recorded):
         """Everything, with the keys of its draws."""
         self._kernels.keys = numbers
         self._plan()
+
+
+class _Rows:
+    """A step on rows that the device gathers: a site whose last number is where they begin."""
+
+    def __init__(
+        self, step: DeviceStep, inputs: Sequence[Any], sources: Sequence[Any], order: Any
+    ) -> None:
+        self._step, self._order = step, order
+        pairs = dict(zip(map(id, inputs), zip(sources, inputs, strict=True), strict=True))
+        self._pairs = list(pairs.values())
+
+    def launch(self, numbers: Any) -> None:
+        """Gather, and do everything."""
+        start = numbers[-1:].view(np.int64)
+        for source, held in self._pairs:
+            self._step.gather(source, self._order, held, start)
+        self._step.launch(numbers)
 
 
 class Prepared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, ClassVar
 from warnings import warn
 
 import numpy as np
@@ -25,6 +25,8 @@ Fuse = Callable[[list[Op], set[Value]], list[Op]]
 
 class Recorded(Recording):
     """A function that was traced, for as long as its parts are what they were then."""
+
+    played: ClassVar[bool] = True
 
     def __init__(
         self,

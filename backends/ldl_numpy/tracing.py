@@ -14,18 +14,18 @@ from ldl_numpy.traced import Trace, Traced, copy_into, plain
 
 
 class Draw:
-    """An operation: fill an array with the next uniform numbers of a stream."""
+    """An operation: fill an array with the next "uniform" or "normal" numbers of a stream."""
 
-    def __init__(self, stream: random.Stream) -> None:
-        self.stream = stream
+    def __init__(self, stream: random.Stream, kind: str) -> None:
+        self.stream, self.kind = stream, kind
 
     def __call__(self, out: Host) -> None:
         """Draw them on the host."""
         backend: Any = get_backend("numpy")
-        if out.dtype == np.float32:
+        if out.dtype == np.float32 and self.kind == "uniform":
             backend.fill_uniform(out, self.stream.next())
         else:
-            np.copyto(out, backend.uniform(out.shape, out.dtype, self.stream.next()))
+            np.copyto(out, getattr(backend, self.kind)(out.shape, out.dtype, self.stream.next()))
 
 
 class TracedNamespace:
@@ -73,9 +73,15 @@ class TracingBackend(Backend):
 
     def uniform(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> Any:
         """A draw that is made anew whenever the trace is played."""
+        return self._draw("uniform", shape, dtype, key)
+
+    def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> Any:
+        """A draw that is made anew whenever the trace is played."""
+        return self._draw("normal", shape, dtype, key)
+
+    def _draw(self, kind: str, shape: tuple[int, ...], dtype: DType, key: random.Key) -> Any:
         stream = self.streams.get((key.seed, key.stream))
         if stream is None:
             raise CannotTraceError("draws random numbers of a stream that is not the model's")
-
-        result = random.uniform(shape, key).astype(dtype)
-        return self.trace.add(Draw(stream), (), None, result)
+        drawn = random.uniform(shape, key).astype(dtype)
+        return self.trace.add(Draw(stream, kind), (), None, drawn)

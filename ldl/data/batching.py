@@ -68,7 +68,7 @@ class Arrays:
         there is noise.
         """
         index = None if order is None else backend.asarray(order)
-        for start in range(0, len(self), size):
+        for start in range(0, len(self) if order is None else len(order), size):
             if index is None:
                 x = self.x[start : start + size]
                 y = x if self.y is self.x else self.y[start : start + size]

@@ -19,8 +19,6 @@ def check_arguments(
     model: Module,
     loss: Loss,
     optimizer: Optimizer,
-    epochs: int,
-    batch_size: int,
     resume: bool,
     checkpoint: str | os.PathLike[str] | None,
 ) -> None:
@@ -33,15 +31,19 @@ def check_arguments(
         )
     check_distinct(model)
     _check_parameters(model, optimizer)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
     if loss.reduction == "none":
         raise ValueError("fit needs a loss that is one number: use another reduction than 'none'")
     if checkpoint is not None:
         _check_path(checkpoint)
     elif resume:
         raise ValueError("resume=True needs checkpoint=PATH, the file to resume from")
+
+
+def check_counts(counts: dict[str, Any]) -> None:
+    """ValueError for one that is no positive integer."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def settings(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from ldl.backend import Array, Recording
+from ldl.data.noise import Noise
+from ldl.nn.differentiable import Differentiable
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
+from ldl.random import Stream
 
 
 class TrainStep:
@@ -21,8 +26,9 @@ class TrainStep:
 
     Gradients are cleared first, whatever was left in them. The loss is a scalar of the device and
     nothing waits for it. With `keep_output`, `step.output` is what the model made of x, valid until
-    the next step. Targets are checked for shape and type but not for their values (`loss.check`
-    does that, once for a data set). `record=False` runs the layers' code every time.
+    the next step. With `noise`, x is corrupted first, by the next draw of `stream`; y is not.
+    Targets are checked for shape and type but not for their values (`loss.check` does that, once
+    for a data set). `record=False` runs the layers' code every time.
     """
 
     def __init__(
@@ -33,40 +39,120 @@ class TrainStep:
         *,
         keep_output: bool = False,
         record: bool = True,
+        noise: Noise | None = None,
+        stream: Stream | None = None,
     ) -> None:
+        if (noise is None) != (stream is None):
+            raise ValueError("noise needs a stream to draw from, ldl.random.Stream(seed, NOISE)")
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
         self.keep_output = keep_output
         self.record = record
         self.output: Array = None
+        self._corruption = _Corruption(noise, stream, model)
+        self._apart = False
+        """Whether x is corrupted before what is recorded, which cannot hold the noise."""
         self._recordings: dict[Any, Recording] = {}
         self._applies = optimizer.only_applies
+        self._losses: Array = None
+        self._keeps: dict[Any, Any] = {}
 
     def __call__(self, x: Array, y: Array) -> Array:
         """One step on a batch; returns its loss before the update."""
-        key = x.shape, x.dtype, y.shape, y.dtype, x is y
-        recording = self._recordings.get(key)
-        if recording is None or not recording.valid():
-            self.optimizer.pack()
-            recording = self._recordings[key] = self._recorded(x, y)
+        recording = self._recording(x, y)
+        if self._apart:
+            x = self._corruption(x)
         with self._together():
             value, *output = recording(x, y)
             self.optimizer.step()
         if output:
             self.output = output[0]
-        return value
+        return value.copy()
+
+    def run(self, x: Array, y: Array, order: Array, size: int, starts: Sequence[int]) -> Array:
+        """Several steps, one on rows order[start : start + size] of x and y for each start.
+
+        Returns their losses, a vector. A backend may do all of it in one launch. Every batch is
+        whole: start + size ≤ len(order).
+        """
+        backend, count = self.model.backend, len(starts)
+        first = order[starts[0] : starts[0] + size]
+        sample = backend.take(x, first)
+        recording = self._recording(sample, sample if y is x else backend.take(y, first))
+        if self._apart or self._losses is None or len(self._losses) < count:
+            self._losses = backend.xp.zeros(count, dtype=self.model.dtype)
+            self._keeps.clear()
+        with self._together() if not self._apart else nullcontext():
+            for i, start in enumerate(starts):
+                if self._apart:
+                    rows = order[start : start + size]
+                    a = backend.take(x, rows)
+                    b = a if y is x else backend.take(y, rows)
+                    value = recording(self._corruption(a), b)[0]
+                else:
+                    value = recording.rows((x, y), order, start, size)[0]
+                self.optimizer.step()
+                self._keep(recording, i, value)
+        return self._losses[:count].copy()
+
+    def _keep(self, recording: Recording, i: int, value: Array) -> None:
+        """Write a loss, which the next step overwrites, to its place."""
+        if not isinstance(value, self.model.backend.array_type) or not recording.played:
+            self._losses[i] = value
+            return
+        keep = self._keeps.get((id(value), i))
+        if keep is None:
+            function = partial(_copy, self._losses[i : i + 1], value)
+            keep = self._keeps[id(value), i] = self.model.backend.deferred(function)
+        keep()
 
     def _together(self) -> AbstractContextManager[Any]:
         """One launch of recording and update, unless the update does more than run kernels."""
         return self.model.backend.together() if self._applies else nullcontext()
 
+    def _recording(self, x: Array, y: Array) -> Recording:
+        """The recording for batches like this one."""
+        key = x.shape, x.dtype, y.shape, y.dtype, x is y
+        recording = self._recordings.get(key)
+        if recording is None or not recording.valid():
+            self.optimizer.pack()
+            recording = self._recordings[key] = self._recorded(x, y)
+        return recording
+
     def _recorded(self, x: Array, y: Array) -> Recording:
-        function = _with_output if self.keep_output else _gradients
-        parts = self.model, self.loss
-        if not self.record:
-            return Recording(function, parts)
-        return self.model.backend.record(function, parts, (x, y))
+        function: Any = _with_output if self.keep_output else _gradients
+        record = self.model.backend.record if self.record else _unrecorded
+        if self._corruption.noise is not None and not self._apart:
+            noisy, parts = partial(_corrupted, function), (self.model, self.loss, self._corruption)
+            recording = record(noisy, parts, (x, y))
+            if recording.played or not self.record:
+                return recording
+            self._apart = True
+        if self._apart and x is y:
+            x = x.copy()
+        return record(function, (self.model, self.loss), (x, y))
+
+
+class _Corruption(Differentiable):
+    """Noise as a part of a step."""
+
+    def __init__(self, noise: Noise | None, stream: Stream | None, model: Module) -> None:
+        self.noise, self.stream, self.backend = noise, stream, model.backend
+
+    def __call__(self, x: Array) -> Array:
+        """x, corrupted where there is noise."""
+        if self.noise is None or self.stream is None:
+            return x
+        return self.noise(x, self.stream, self.backend)
+
+
+def _unrecorded(function: Any, parts: Sequence[Any], inputs: Sequence[Array]) -> Recording:
+    return Recording(function, parts)
+
+
+def _copy(to: Array, value: Array) -> None:
+    to[...] = value
 
 
 def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, Array]:
@@ -80,3 +166,10 @@ def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, 
 
 def _gradients(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array]:
     return (_with_output(model, loss, x, y)[0],)
+
+
+def _corrupted(
+    function: Any, model: Module, loss: Loss, corruption: _Corruption, x: Array, y: Array
+) -> tuple[Array, ...]:
+    results: tuple[Array, ...] = function(model, loss, corruption(x), y)
+    return results
