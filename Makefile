@@ -11,7 +11,7 @@ OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench gpu clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test   run the tests, on a CPU alone"
 	@echo "make lint   ruff, ruff format and mypy --strict"
 	@echo "make bench  time everything beside other libraries, ten minutes on an idle machine"
+	@echo "make gpu    on a machine with a CUDA GPU: its tests and benchmarks, eight minutes; ARGS=--help"
 	@echo "make clean  remove $(VENV) and caches"
 
 demo: $(VENV)/.demo
@@ -36,6 +37,16 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+# With a Python that has everything already: make gpu PYTHON=python3 VENV=
+gpu: $(if $(VENV),$(VENV)/.gpu)
+	PYTHONPATH=.:backends$${PYTHONPATH:+:$$PYTHONPATH} \
+		$(if $(VENV),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(ARGS)
+
+$(VENV)/.gpu: pyproject.toml | $(BIN)/python
+	@echo "installing ldl[test,bench,cuda12] into $(VENV)"
+	@$(PIP) -e '.[test,bench,cuda12]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

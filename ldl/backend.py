@@ -89,6 +89,10 @@ class Backend(Kernels):
         """Bring an array of this backend to the host, as a NumPy array."""
         raise NotImplementedError
 
+    def fits(self, nbytes: int) -> bool:
+        """Whether data of that size can stay on the device and leave room for the rest."""
+        return True
+
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked."""
 

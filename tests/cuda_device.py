@@ -86,6 +86,7 @@ class Stream:
         self.log: list[str] = []
         self._captured: list[Any] | None = None
         self.fails = ""
+        self.room: float = float("inf")
 
     def do(self, name: str, work: Any) -> None:
         self.log.append(name)
@@ -119,6 +120,9 @@ class Stream:
     def empty(self, nbytes: int) -> Any:
         assert self._captured is None, "memory is taken before a capture"
         return np.full(nbytes, 0xFF, np.uint8).view(DeviceArray)
+
+    def fits(self, nbytes: int) -> bool:
+        return nbytes <= self.room
 
     def send(self, staged: Any, to: Any) -> None:
         if staged.nbytes:

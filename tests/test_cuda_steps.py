@@ -1,4 +1,7 @@
-"""Training steps as CUDA kernels and graph launches, on a device that the host plays."""
+"""Training steps as CUDA kernels and graph launches: on a device that the host plays, and on a GPU.
+
+What is launched, and when, is read from the log of the one; the numbers are looked at on both.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from catalog import LOSSES, ROWS, named
 from cuda_device import CudaOnHost
 from ldl_cupy.launch import common
 from ldl_cupy.record import DeviceStep
+from ldl_cupy.tape import Graph
 from test_train_step import OPTIMIZERS, Scale, network
 
 import ldl
@@ -28,12 +32,23 @@ TEXTS: dict[str, str] = {}
 
 
 @pytest.fixture
-def device() -> Any:
-    """The default backend."""
-    backend = CudaOnHost()
-    with ldl.use_backend(backend):
+def host() -> Any:
+    """The host as a device, which is the default backend."""
+    with ldl.use_backend(CudaOnHost()) as backend:
         yield backend
-    assert all(isinstance(name, str) for name in backend.connection.log)
+
+
+@pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: Any) -> Any:
+    """A device, which is the default backend."""
+    chosen = CudaOnHost() if request.param == "host" else "cupy"
+    with ldl.use_backend(chosen) as backend:
+        yield backend
+
+
+def assert_graph(device: Any) -> None:
+    """The last step was a graph launch."""
+    assert isinstance(list(device.tape._known.values())[-1], Graph)
 
 
 def pair(build: Any, loss: Any, optimizer: Any, device: Any) -> tuple[ldl.TrainStep, ldl.TrainStep]:
@@ -51,14 +66,15 @@ def pair(build: Any, loss: Any, optimizer: Any, device: Any) -> tuple[ldl.TrainS
 
 def assert_follows(on_device: ldl.TrainStep, own: ldl.TrainStep, x: Any, t: Any) -> None:
     """One step on both gives the same loss, output, parameters and gradients."""
-    to = on_device.model.backend.asarray
+    backend = on_device.model.backend
+    to, back = backend.asarray, backend.to_numpy
     a, b = on_device(to(x), to(t)), own(x, t)
-    assert isinstance(a, on_device.model.backend.array_type)
-    np.testing.assert_allclose(np.asarray(a), b, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(np.asarray(on_device.output), own.output, rtol=1e-4, atol=1e-5)
+    assert isinstance(a, backend.array_type)
+    np.testing.assert_allclose(back(a), b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(back(on_device.output), own.output, rtol=1e-4, atol=1e-5)
     for p, q in zip(on_device.model.parameters(), own.model.parameters(), strict=True):
         assert p.has_grad == q.has_grad
-        np.testing.assert_allclose(np.asarray(p.data), q.data, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(back(p.data), q.data, rtol=1e-4, atol=1e-5)
 
 
 def assert_recorded(step: ldl.TrainStep) -> None:
@@ -79,7 +95,7 @@ def test_every_module_steps_as_on_the_host(row: Any, device: Any) -> None:
     for _ in range(3):
         assert_follows(played, own, x, target)
     assert_recorded(played)
-    assert device.connection.log[-1] == "graph"
+    assert_graph(device)
 
 
 def sgd(model: nn.Module) -> optim.Optimizer:
@@ -93,7 +109,7 @@ def test_every_loss_steps_as_on_the_host(row: Any, device: Any) -> None:
     for _ in range(3):
         assert_follows(played, own, x, t)
     assert_recorded(played)
-    assert device.connection.log[-1] == "graph"
+    assert_graph(device)
 
 
 CLIPPED = {"clipped": lambda m: optim.Adam(m, 0.01, clip_norm=0.1, clip_value=0.05)}
@@ -104,15 +120,15 @@ def test_every_optimizer_steps_as_on_the_host(make: Any, device: Any) -> None:
     played, own = pair(network, nn.CrossEntropyLoss, make, device)
     for _ in range(4):
         assert_follows(played, own, X, LABELS)
-    assert device.connection.log[-1] == "graph"
+    assert_graph(device)
 
 
 # ---- what is captured, and when ------------------------------------------------------------------
 
 
-def test_the_third_step_of_a_kind_is_one_copy_and_one_launch(device: Any) -> None:
-    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
-    log = device.connection.log
+def test_the_third_step_of_a_kind_is_one_copy_and_one_launch(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
+    log = host.connection.log
     assert_follows(played, own, X, LABELS)
     assert "begin" not in log
     assert log.count("matmul") == 8
@@ -125,9 +141,9 @@ def test_the_third_step_of_a_kind_is_one_copy_and_one_launch(device: Any) -> Non
     assert log == ["copy", "copy", "send", "graph"], "the batch, the numbers, and everything else"
 
 
-def test_other_shapes_and_other_constants_are_captured_apart(device: Any) -> None:
-    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
-    log = device.connection.log
+def test_other_shapes_and_other_constants_are_captured_apart(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
+    log = host.connection.log
     for _ in range(3):
         assert_follows(played, own, X, LABELS)
         assert_follows(played, own, X[:5], LABELS[:5])
@@ -146,37 +162,37 @@ def test_other_shapes_and_other_constants_are_captured_apart(device: Any) -> Non
     assert "graph" not in log, "a frozen parameter changes what is done"
 
 
-def test_rates_alone_change_nothing_but_numbers(device: Any) -> None:
-    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+def test_rates_alone_change_nothing_but_numbers(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
     for i in range(5):
         for step in (played, own):
             step.optimizer.param_groups[0]["lr"] = 0.1 / (i + 1)
         assert_follows(played, own, X, LABELS)
-    assert device.connection.log.count("begin") == 1
+    assert host.connection.log.count("begin") == 1
 
 
-def test_another_precision_of_products_is_captured_anew(device: Any) -> None:
-    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+def test_another_precision_of_products_is_captured_anew(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
     for _ in range(3):
         assert_follows(played, own, X, LABELS)
-    device.connection.log.clear()
+    host.connection.log.clear()
     ldl.set_matmul_precision("tf32")
     try:
         assert_follows(played, own, X, LABELS)
-        assert "graph" not in device.connection.log
+        assert "graph" not in host.connection.log
     finally:
         ldl.set_matmul_precision("float32")
 
 
-def test_what_cannot_be_captured_is_launched_piece_by_piece_and_said_once(device: Any) -> None:
-    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
-    device.connection.fails = "fill_uniform"
+def test_what_cannot_be_captured_is_launched_piece_by_piece_and_said_once(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
+    host.connection.fails = "fill_uniform"
     assert_follows(played, own, X, LABELS)
     with pytest.warns(UserWarning, match="fill_uniform cannot be captured"):
         assert_follows(played, own, X, LABELS)
     for _ in range(2):
         assert_follows(played, own, X, LABELS)
-    assert "graph" not in device.connection.log
+    assert "graph" not in host.connection.log
 
 
 class Counts(nn.Identity):
@@ -253,14 +269,14 @@ def test_a_denoisers_loss_curve_is_the_hosts_within_a_thousandth(device: Any) ->
     own, expected = fitted("numpy")
     np.testing.assert_allclose(played["loss"], expected["loss"], rtol=1e-3)
     for p, q in zip(on_device.parameters(), own.parameters(), strict=True):
-        np.testing.assert_allclose(np.asarray(p.data), q.data, atol=1e-3)
+        np.testing.assert_allclose(device.to_numpy(p.data), q.data, atol=1e-3)
 
 
 def test_an_epochs_whole_batches_are_one_launch_and_its_rows_never_leave_the_device(
-    device: Any,
+    host: Any,
 ) -> None:
-    fitted(device)
-    log = device.connection.log
+    fitted(host)
+    log = host.connection.log
     assert log.count("begin") == 2, "six whole batches, and the last, smaller one"
     assert log.count("graph") == 9 + 9
     epoch = log[len(log) - log[::-1].index("graph") :]
@@ -273,6 +289,13 @@ def test_how_many_steps_a_launch_has_changes_nothing(together: int, device: Any)
         _, alone = fitted(backend, 3, steps_per_launch=1)
         _, some = fitted(backend, 3, steps_per_launch=together)
         assert some["loss"] == alone["loss"]
+
+
+def test_data_that_do_not_fit_are_sent_batch_by_batch_and_train_the_same(host: Any) -> None:
+    _, resident = fitted(host, 3)
+    host.connection.room = IMAGES.nbytes - 1
+    _, streamed = fitted(host, 3)
+    assert streamed["loss"] == resident["loss"]
 
 
 # ---- machine code --------------------------------------------------------------------------------

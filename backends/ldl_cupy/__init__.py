@@ -38,6 +38,10 @@ def products() -> Any:
     return gemm
 
 
+def _nothing() -> None:
+    """There is no workspace to be made."""
+
+
 class CupyBackend(Backend):
     """CuPy arrays on the current CUDA device; matrix products by cuBLASLt where it is installed.
 
@@ -65,7 +69,9 @@ class CupyBackend(Backend):
                 "CuPy is installed but finds no CUDA device: install the NVIDIA driver and check "
                 "that nvidia-smi lists a GPU, or use ldl.set_backend('numpy')"
             )
-        self._connect(cupy, cupy.ndarray, Device(cupy), products())
+        gemm = products()
+        ready = gemm.reserve if gemm is not None else _nothing
+        self._connect(cupy, cupy.ndarray, Device(cupy, ready), gemm)
 
     def _connect(self, xp: Any, array_type: type, connection: Any, gemm: Any) -> None:
         self.xp, self.array_type, self.gemm = xp, array_type, gemm
@@ -81,8 +87,17 @@ class CupyBackend(Backend):
         return name.decode()
 
     def asarray(self, data: Any, dtype: DType = None) -> Array:
-        """A C-contiguous array on the device."""
-        return self.xp.asarray(data, dtype=dtype, order="C")
+        """A C-contiguous array on the device; it does not wait for a copy from the host."""
+        if not isinstance(data, np.ndarray) or not data.nbytes:
+            return self.xp.asarray(data, dtype=dtype, order="C")
+        host = np.asarray(data, dtype, order="C")
+        raw = self.connection.empty(host.nbytes)
+        self.connection.send(host.reshape(-1).view(np.uint8), raw)
+        return raw.view(host.dtype).reshape(host.shape)
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether data of that size can stay on the device and leave room for the rest."""
+        return bool(self.connection.fits(nbytes))
 
     def to_numpy(self, array: Array) -> Any:
         """A copy on the host; waits for the device."""

@@ -10,50 +10,71 @@ import numpy as np
 
 from ldl_cupy.launch import OPTIONS
 
-RING = 16
+RING = 4
 """Copies from the host that may be under way; one more waits for the first."""
+
+CHUNK = 2**24
+"""The most bytes of one copy."""
+
+SHARE = 0.8
+"""The part of the free memory that data may take."""
 
 
 class Device:
-    """CuPy's current device and stream."""
+    """CuPy's current device and stream.
 
-    def __init__(self, xp: Any) -> None:
+    `ready` is called on the stream that captures, before it begins.
+    """
+
+    def __init__(self, xp: Any, ready: Callable[[], None]) -> None:
         self.xp = xp
+        self._ready = ready
         self._stream: Any = None
-        self._ring: list[tuple[Any, Any]] = []
+        self._ring: list[tuple[Any, Any]] = [(None, None)] * RING
         self._turn = 0
 
     def empty(self, nbytes: int) -> Any:
-        """Bytes, at a multiple of 512."""
-        return self.xp.empty(nbytes, np.uint8)
+        """Bytes, at a multiple of 512; MemoryError with the sizes where there are not so many."""
+        try:
+            return self.xp.empty(nbytes, np.uint8)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            raise MemoryError(
+                f"the device has {_mib(free)} of {_mib(total)} free and {_mib(nbytes)} more are "
+                "needed: use smaller batches, or keep the data on the host"
+            ) from error
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether data of that size leave room for the rest."""
+        pool = self.xp.get_default_memory_pool()
+        free = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+        return bool(nbytes <= SHARE * free)
 
     def send(self, staged: np.ndarray[Any, Any], to: Any) -> None:
         """Copy bytes of the host, which may change at once, in the order of the stream.
 
-        They pass through page-locked memory, so that nothing waits, unless `RING` copies are still
+        They pass through page-locked memory, so that nothing waits unless `RING` copies are still
         under way.
         """
-        if not staged.nbytes:
-            return
         cuda, stream = self.xp.cuda, self.xp.cuda.get_current_stream()
-        if len(self._ring) < RING:
-            self._ring.append((None, None))
-        held, event = self._ring[self._turn]
-        if event is not None:
-            event.synchronize()
-        if held is None or held.mem.size < staged.nbytes:
-            held = cuda.alloc_pinned_memory(staged.nbytes)
-        pinned = np.frombuffer(held, np.uint8, staged.nbytes)
-        pinned[:] = staged
-        to.data.copy_from_host_async(pinned.ctypes.data_as(c_void_p), staged.nbytes, stream)
-        self._ring[self._turn] = held, stream.record()
-        self._turn = (self._turn + 1) % RING
+        for first in range(0, staged.nbytes, CHUNK):
+            part = staged[first : first + CHUNK]
+            held, event = self._ring[self._turn]
+            if event is not None:
+                event.synchronize()
+            if held is None or held.mem.size < part.nbytes:
+                held = cuda.alloc_pinned_memory(part.nbytes)
+            np.frombuffer(held, np.uint8, part.nbytes)[:] = part
+            at = to[first : first + part.nbytes].data
+            at.copy_from_host_async(c_void_p(held.ptr), part.nbytes, stream)
+            self._ring[self._turn] = held, stream.record()
+            self._turn = (self._turn + 1) % RING
 
     def module(self, text: str) -> Any:
         """A module of that source; it is compiled when its first kernel is asked for."""
         return self.xp.RawModule(code=text, options=OPTIONS)
 
-    def capture(self, work: Callable[[], None]) -> Any:
+    def capture(self, work: Callable[[], None]) -> Captured:
         """A graph of what `work` launches, which is not done yet.
 
         Memory that it takes from CuPy meanwhile lives as long as the graph.
@@ -63,6 +84,7 @@ class Device:
             self._stream = cuda.Stream(non_blocking=True)
         pool = cuda.MemoryPool()
         with self._stream, cuda.using_allocator(pool.malloc):
+            self._ready()
             self._stream.begin_capture()
             try:
                 work()
@@ -70,10 +92,10 @@ class Device:
                 _abandon(self._stream)
                 raise
             graph = self._stream.end_capture()
-        return _Captured(graph, pool)
+        return Captured(graph, pool)
 
 
-class _Captured:
+class Captured:
     """A graph, and the memory that it works in."""
 
     def __init__(self, graph: Any, pool: Any) -> None:
@@ -90,3 +112,7 @@ def _abandon(stream: Any) -> None:
         stream.end_capture()
     except Exception:
         return
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / 2**20:,.0f} MiB"

@@ -56,7 +56,7 @@ class Tape(local):
         self._device = device
         self._open = 0
         self._calls: list[tuple[Site, Numbers]] = []
-        self._known: OrderedDict[Any, list[Site] | _Graph | str] = OrderedDict()
+        self._known: OrderedDict[Any, list[Site] | Graph | str] = OrderedDict()
         """Of calls that were made before: their sites, a graph, or why there is none."""
         self._said = False
 
@@ -93,17 +93,17 @@ class Tape(local):
                 self._known.popitem(last=False)
         elif isinstance(known, list):
             known = self._known[key] = self._captured(calls)
-        if isinstance(known, _Graph):
+        if isinstance(known, Graph):
             self._known.move_to_end(key)
             known.launch(self._device, [x for _, x in calls])
             return
         for site, numbers in calls:
             self._launch(site, numbers)
 
-    def _captured(self, calls: list[tuple[Site, Numbers]]) -> _Graph | str:
+    def _captured(self, calls: list[tuple[Site, Numbers]]) -> Graph | str:
         """A graph of the calls; else why they cannot be captured, which is said once."""
         try:
-            return _Graph(self._device, calls)
+            return Graph(self._device, calls)
         except Exception as error:
             why = str(error).partition("\n")[0]
             if not self._said:
@@ -112,7 +112,7 @@ class Tape(local):
             return why
 
 
-class _Graph:
+class Graph:
     """Calls that were captured, with the memory of their numbers. It keeps their sites alive."""
 
     def __init__(self, device: Stream, calls: list[tuple[Site, Numbers]]) -> None:

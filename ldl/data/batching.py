@@ -37,11 +37,18 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.x)
 
-    def place(self, backend: Backend, dtype: DType, labels: bool) -> Arrays:
+    def place(self, backend: Backend, dtype: DType, labels: bool) -> Arrays | Streamed:
         """The same on a backend, cast to `dtype`, but for a y of shape (N,) where `labels`.
 
+        Host arrays too large for the device stay where they are: batches are sent as they come.
         ValueError for x beyond [0, 1] where the noise cuts to it.
         """
+        if not self._fits(backend, dtype):
+            return Streamed(self, dtype, labels)
+        return self.send(backend, dtype, labels)
+
+    def send(self, backend: Backend, dtype: DType, labels: bool) -> Arrays:
+        """`place`, whatever the size."""
         x = backend.asarray(self.x, dtype)
         if getattr(self.noise, "cuts", False):
             self._check_range(self.x if isinstance(self.x, np.ndarray) else x)
@@ -49,6 +56,12 @@ class Arrays:
             return Arrays(x, noise=self.noise)
         kept = labels and self.y.ndim == 1
         return Arrays(x, backend.asarray(self.y, None if kept else dtype), self.noise)
+
+    def _fits(self, backend: Backend, dtype: DType) -> bool:
+        arrays = [self.x] if self.y is self.x else [self.x, self.y]
+        size = np.dtype(dtype).itemsize
+        here = all(isinstance(array, np.ndarray) for array in arrays)
+        return not here or backend.fits(sum(array.size * size for array in arrays))
 
     def _check_range(self, x: Array) -> None:
         low, high = float(x.min()), float(x.max())
@@ -81,6 +94,32 @@ class Arrays:
             yield x, y
 
 
+class Streamed:
+    """Samples that stay on the host: each batch is gathered there and sent, while others run."""
+
+    def __init__(self, data: Arrays, dtype: DType, labels: bool) -> None:
+        self.data, self.noise = data, data.noise
+        if getattr(data.noise, "cuts", False):
+            data._check_range(data.x)
+        self._types = dtype, None if labels and data.y.ndim == 1 else dtype
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batches(
+        self, backend: Backend, size: int, order: Any = None, stream: Stream | None = None
+    ) -> Iterator[Batch]:
+        """As `Arrays.batches`."""
+        for start in range(0, len(self) if order is None else len(order), size):
+            rows = slice(start, start + size) if order is None else order[start : start + size]
+            x = y = backend.asarray(self.data.x[rows], self._types[0])
+            if self.data.y is not self.data.x:
+                y = backend.asarray(self.data.y[rows], self._types[1])
+            if self.noise is not None and stream is not None:
+                x = self.noise(x, stream, backend)
+            yield x, y
+
+
 class Stored:
     """Batches (x, y) that the caller made: a list, or anything that can be iterated again."""
 
@@ -105,14 +144,15 @@ class Stored:
         for batch in self.source:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise TypeError(f"a batch must be a pair (x, y), got {type(batch).__name__}")
-            placed = Arrays(*batch).place(backend, dtype, labels)
+            placed = Arrays(*batch).send(backend, dtype, labels)
             yield placed.x, placed.y
 
 
-Data = Arrays | Stored
+Data = Arrays | Streamed | Stored
+"""Data that were placed."""
 
 
-def as_data(data: Any) -> Data:
+def as_data(data: Any) -> Arrays | Stored:
     """x, (x, y), an Arrays, or an iterable of batches, as something with `place` and `batches`."""
     if isinstance(data, (Arrays, Stored)):
         return data

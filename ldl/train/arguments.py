@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from ldl.calls import call, text
-from ldl.data.batching import Arrays, Data
+from ldl.data.batching import Data, Stored, Streamed
 from ldl.nn.containers import check_distinct
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
@@ -50,7 +50,8 @@ def settings(
     loss: Loss, optimizer: Optimizer, data: Data, batch_size: int, seed: int, streams: int
 ) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other stopped."""
-    known = data if isinstance(data, Arrays) else None
+    whole = data.data if isinstance(data, Streamed) else data
+    known = None if isinstance(whole, Stored) else whole
     return {
         "seed": seed,
         "batch_size": batch_size,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ldl import random
 from ldl.backend import Array
-from ldl.data.batching import Arrays, Data, as_data
+from ldl.data.batching import Arrays, Data, Stored, as_data
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
@@ -130,7 +130,7 @@ def fit(
         noise=corruption,
         stream=None if corruption is None else noise,
     )
-    samples = len(train_data) if isinstance(train_data, Arrays) else None
+    samples = None if isinstance(train_data, Stored) else len(train_data)
     bar = Progress(progress, epochs, samples, run.epoch)
     together = backend.steps_per_launch if steps_per_launch is None else steps_per_launch
     plan = _Epochs(run, step, train_data, batch_size, 1 if figures else together, figures, bar)

@@ -1,0 +1,6 @@
+"""Names of ldl's sides, for those who read results without ldl."""
+
+TRAIN_STEP = "ldl.TrainStep"
+SEVERAL = "ldl.TrainStep, several steps a launch"
+EAGER = "ldl, eager"
+FLOOR = "matrix products alone (floor)"
