@@ -17,6 +17,7 @@ from ldl_numpy.record import PlannedStep
 
 import ldl
 from ldl import nn, optim
+from ldl.nn import changes
 
 TOLERANCE = {"plain": 0.0, "fused": 2e-5}
 
@@ -353,6 +354,7 @@ import sys, threading
 import numpy as np
 import ldl
 from ldl import nn, optim
+from ldl.nn import changes
 
 x = np.random.default_rng(0).random((512, 128), "float32")  # large enough for parallel loops
 
@@ -443,3 +445,30 @@ def test_a_subclass_of_the_backend_keeps_its_own_kernels() -> None:
         p.accumulate(np.ones(3, "float32"))
         optim.SGD([p], 1.0).step()
     assert (p.data == 1).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: setattr(m, "note", 1),
+        lambda m: setattr(next(m.parameters()), "requires_grad", False),
+        lambda m: m.eval(),
+        lambda m: delattr(m, "given"),
+    ],
+    ids=["an attribute", "a parameter", "the mode", "an attribute less"],
+)
+def test_every_change_of_a_module_or_parameter_changes_the_mark(change: Any) -> None:
+    model = network()
+    model.given = 0  # type: ignore[assignment]
+    before = changes.mark
+    model(X)
+    for p in model.parameters():
+        p.accumulate(np.ones(p.shape, "float32"))
+    model.zero_grad()
+    assert changes.mark is not before, "the first gradients need memory"
+    before = changes.mark
+    model.backward(model(X))
+    model.zero_grad()
+    assert changes.mark is before, "a pass changes nothing"
+    change(model)
+    assert changes.mark is not before

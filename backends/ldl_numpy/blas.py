@@ -21,9 +21,14 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from ldl_numpy.numba_math import wide_vectors
+
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}$NEWLAPACK$ILP64")
 SHORT_NAMES = () if sys.platform == "darwin" else ("scipy_cblas_{}", "cblas_{}")
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
+
+LARGE = 2**22
+"""Elements of a matrix by which one row is multiplied here; more are worth BLAS's threads."""
 
 
 @cache
@@ -62,39 +67,6 @@ def _multiplies(sgemm, real):
     return c.tolist() == [5.0, 14.0, 14.0, 50.0]
 
 
-def _product(name, real):
-    i4, i8, at = types.int32, types.int64, types.uintp
-    signature = types.void(i4, i4, i4, i8, i8, i8, real, at, i8, at, i8, real, at, i8)
-    external = types.ExternalFunction(f"ldl_{name}", signature)
-    kind = np.float32 if real is types.float32 else np.float64
-
-    @njit(nogil=True)
-    def product(a_flipped, b_flipped, m, n, k, a, b, c):
-        """C = A B for the C-contiguous matrix C (m, n); a flipped operand lies transposed."""
-        external(
-            np.int32(ROW_MAJOR),
-            np.int32(TRANSPOSED if a_flipped else PLAIN),
-            np.int32(TRANSPOSED if b_flipped else PLAIN),
-            m,
-            n,
-            k,
-            kind(1.0),
-            a,
-            m if a_flipped else k,
-            b,
-            k if b_flipped else n,
-            kind(0.0),
-            c,
-            n,
-        )
-
-    return product
-
-
-product_f4 = _product("sgemm", types.float32)
-product_f8 = _product("dgemm", types.float64)
-
-
 def _memory(kind, word):
     @intrinsic
     def pointer(typing, address):
@@ -118,5 +90,65 @@ def _memory(kind, word):
 
 vector_f4, matrix_f4 = _memory(types.float32, ir.FloatType())
 vector_f8, matrix_f8 = _memory(types.float64, ir.DoubleType())
+ROOMS = {types.float32: (vector_f4, matrix_f4), types.float64: (vector_f8, matrix_f8)}
 vector_i8, matrix_i8 = _memory(types.int64, ir.IntType(64))
 vector_b1, matrix_b1 = _memory(types.boolean, ir.IntType(8))
+
+
+def _row():
+    @njit(nogil=True, error_model="numpy", fastmath={"contract"})
+    def row(x, w, y):
+        """Y = x W for one row, eight rows of W at a time."""
+        wide_vectors()
+        k, n = w.shape
+        whole = k - k % 8
+        y[:] = 0
+        for i in range(0, whole, 8):
+            a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
+            e, f, g, h = x[i + 4], x[i + 5], x[i + 6], x[i + 7]
+            for j in range(n):
+                first = a * w[i, j] + b * w[i + 1, j] + (c * w[i + 2, j] + d * w[i + 3, j])
+                last = e * w[i + 4, j] + f * w[i + 5, j] + (g * w[i + 6, j] + h * w[i + 7, j])
+                y[j] += first + last
+        for i in range(whole, k):
+            for j in range(n):
+                y[j] += x[i] * w[i, j]
+
+    return row
+
+
+def _product(name, real):
+    i4, i8, at = types.int32, types.int64, types.uintp
+    signature = types.void(i4, i4, i4, i8, i8, i8, real, at, i8, at, i8, real, at, i8)
+    external = types.ExternalFunction(f"ldl_{name}", signature)
+    kind = np.float32 if real is types.float32 else np.float64
+    row, vector, matrix = _row(), *ROOMS[real]
+
+    @njit(nogil=True)
+    def product(a_flipped, b_flipped, m, n, k, a, b, c):
+        """C = A B for the C-contiguous matrix C (m, n); a flipped operand lies transposed."""
+        if m == 1 and not b_flipped and k * n <= LARGE:
+            row(vector(a, k), matrix(b, k, n), vector(c, n))
+            return
+        external(
+            np.int32(ROW_MAJOR),
+            np.int32(TRANSPOSED if a_flipped else PLAIN),
+            np.int32(TRANSPOSED if b_flipped else PLAIN),
+            m,
+            n,
+            k,
+            kind(1.0),
+            a,
+            m if a_flipped else k,
+            b,
+            k if b_flipped else n,
+            kind(0.0),
+            c,
+            n,
+        )
+
+    return product
+
+
+product_f4 = _product("sgemm", types.float32)
+product_f8 = _product("dgemm", types.float64)

@@ -68,6 +68,21 @@ def set_control_register(typing, value):
     return types.none(types.int32), code
 
 
+@intrinsic
+def wide_vectors(typing):
+    """Let the compiler use the widest vectors, where it would keep to half of AVX-512's.
+
+    Loops with an exponential or a logarithm gained a fifth to a quarter.
+    """
+
+    def code(context, builder, sig, args):
+        # llvmlite's `add` knows a list of names only.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), code
+
+
 @njit(inline="always")
 def flush_subnormals():
     """Let subnormal numbers, which cost a hundred cycles each, be zero; gives the old mode."""
@@ -109,15 +124,8 @@ def exp_f4(x):
 
 
 @njit(inline="always")
-def log_f4(x):
-    """log x = e ln 2 + log m, with √½ ≤ m < √2."""
-    tiny = x < f4(1.1754944e-38)
-    bits = bits_of_float(x * f4(8388608.0) if tiny else x)
-    e = f4((bits >> i4(23)) - i4(126)) - (f4(23.0) if tiny else f4(0.0))
-    m = float_of_bits((bits & i4(0x007FFFFF)) | i4(0x3F000000))
-    low = m < f4(0.707106781186547524)
-    e = e - f4(1.0) if low else e
-    m = m + m - f4(1.0) if low else m - f4(1.0)
+def mantissa_log(m, e):
+    """Log(1 + m) + e ln 2, for √½ ≤ 1 + m < √2."""
     z = m * m
     p = f4(7.0376836292e-2)
     p = p * m + f4(-1.1514610310e-1)
@@ -129,7 +137,20 @@ def log_f4(x):
     p = p * m + f4(-2.4999993993e-1)
     p = p * m + f4(3.3333331174e-1)
     y = p * m * z + e * f4(-2.12194440e-4) - f4(0.5) * z
-    r = m + y + e * f4(0.693359375)
+    return m + y + e * f4(0.693359375)
+
+
+@njit(inline="always")
+def log_f4(x):
+    """log x = e ln 2 + log m, with √½ ≤ m < √2."""
+    tiny = x < f4(1.1754944e-38)
+    bits = bits_of_float(x * f4(8388608.0) if tiny else x)
+    e = f4((bits >> i4(23)) - i4(126)) - (f4(23.0) if tiny else f4(0.0))
+    m = float_of_bits((bits & i4(0x007FFFFF)) | i4(0x3F000000))
+    low = m < f4(0.707106781186547524)
+    e = e - f4(1.0) if low else e
+    m = m + m - f4(1.0) if low else m - f4(1.0)
+    r = mantissa_log(m, e)
     r = r if x < f4(np.inf) else x
     r = r if x != f4(0.0) else f4(-np.inf)
     return r if x >= f4(0.0) else f4(np.nan)
@@ -137,11 +158,20 @@ def log_f4(x):
 
 @njit(inline="always")
 def log1p_f4(x):
-    """Log u + (x - (u - 1)) / u for u = 1 + x, which makes up for the rounding of u."""
+    """Log of u + c, for u = 1 + x as rounded and c what was lost: e ln 2 + log(m + c 2⁻ᵉ)."""
     u = f4(1.0) + x
-    y = log_f4(u)
-    y = y + (x - (u - f4(1.0))) / u if u != f4(0.0) else y
-    return y if u < f4(np.inf) else u
+    c = x - (u - f4(1.0))
+    bits = bits_of_float(u)
+    k = (bits >> i4(23)) - i4(126)
+    m = float_of_bits((bits & i4(0x007FFFFF)) | i4(0x3F000000))
+    low = m < f4(0.707106781186547524)
+    k = k - i4(1) if low else k
+    m = m + m - f4(1.0) if low else m - f4(1.0)
+    m = m + c * float_of_bits((i4(127) - (k if k < i4(100) else i4(100))) << i4(23))
+    y = mantissa_log(m, f4(k))
+    y = y if u < f4(np.inf) else u
+    y = y if u != f4(0.0) else f4(-np.inf)
+    return y if u >= f4(0.0) else f4(np.nan)
 
 
 @njit(inline="always")

@@ -11,6 +11,7 @@ from warnings import warn
 import numpy as np
 
 from ldl.backend import Backend, Recording
+from ldl.nn import changes
 from ldl.nn.module import Differentiable
 from ldl_numpy.dryrun import DryRun, Function, dry_run, inside, parameters_of
 from ldl_numpy.plan import Plan
@@ -35,6 +36,7 @@ class Recorded(Recording):
         traced: DryRun,
     ) -> None:
         super().__init__(function, parts)
+        self._mark: object = None
         parameters = parameters_of(parts)
         self._flags = [
             (p, q.has_grad)
@@ -54,6 +56,14 @@ class Recorded(Recording):
 
     def valid(self) -> bool:
         """Whether parameters, modes and attributes are still those that were recorded."""
+        mark = changes.mark
+        if mark is not self._mark:
+            if not self._unchanged():
+                return False
+            self._mark = mark
+        return True
+
+    def _unchanged(self) -> bool:
         bound = chain.from_iterable(map(_BOUND, self._parameters))
         if not all(map(is_, bound, self._bound)):
             return False
@@ -66,7 +76,8 @@ class Recorded(Recording):
     def leave_flags(self) -> None:
         """Note which parameters have a gradient now."""
         for p, has_grad in self._flags:
-            p.has_grad = has_grad
+            if p.has_grad is not has_grad:
+                p.has_grad = has_grad
 
 
 class PlannedStep(Recorded):

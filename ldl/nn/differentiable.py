@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Self
 
 from ldl.backend import Backend, get_backend
+from ldl.nn.changes import Marked
 
 
 class DeviceError(TypeError):
@@ -27,8 +28,10 @@ def evaluation() -> Iterator[None]:
         _evaluating.reset(token)
 
 
-class Differentiable:
+class Differentiable(Marked):
     """What modules and losses share: a backend, a mode, and one slot between the two passes."""
+
+    unmarked = frozenset({"_kept"})
 
     backend: Backend
 
@@ -60,11 +63,12 @@ class Differentiable:
     def keep(self, *values: Any) -> None:
         """Store what `backward` will need; in eval mode store nothing."""
         if self.training:
-            self._kept = values
+            self.__dict__["_kept"] = values
 
     def take(self) -> Any:
         """What `keep` stored, the value itself where it was one; the slot is then empty."""
-        kept, self._kept = self._kept, None
+        kept = self._kept
+        self.__dict__["_kept"] = None
         if kept is None:
             why = "" if self.training else " is in eval mode, and fit and load leave a model so"
             raise RuntimeError(

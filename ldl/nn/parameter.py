@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ldl.backend import Array, Backend, DType, get_backend
+from ldl.nn.changes import Marked
 
 
-class Parameter:
+class Parameter(Marked):
     """An array `data` and the gradient `grad` of the loss with respect to it, of the same shape.
 
     Layers add to the gradient with `accumulate`, as many times as they like between two calls of
@@ -19,6 +20,7 @@ class Parameter:
     """
 
     __slots__ = ("backend", "data", "grad_buffer", "has_grad", "requires_grad")
+    unmarked = frozenset({"has_grad"})
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         self.backend: Backend = get_backend()

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, ClassVar
 
 from ldl.backend import Array, Backend
+from ldl.nn import changes
 from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
 from ldl.optim.clipping import clip_arrays
@@ -68,6 +69,7 @@ class Optimizer:
         self.clip_value = _optional_positive("clip_value", clip_value)
         self.step_count = 0
         self._prepared: dict[Any, Callable[..., None]] = {}
+        self._packed: object = None
         self.param_groups: list[dict[str, Any]] = []
         self._stores: list[list[FlatStore]] = []
         taken: set[int] = set()
@@ -133,10 +135,15 @@ class Optimizer:
 
     def pack(self) -> None:
         """Pack parameters again that were moved or bound anew; `step` does it too."""
+        mark = changes.mark
+        if mark is self._packed:
+            return
         for stores in self._stores:
             for store in stores:
                 if store.refresh():
                     self._prepared.clear()
+                    mark = None
+        self._packed = mark
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""

@@ -70,6 +70,11 @@ class Tally:
         for metric, values in zip(self.metrics, self.values[1:], strict=True):
             values.append(metric.function(self.backend.xp, output, target))
 
+    def add_losses(self, size: int, values: Array) -> None:
+        """Count as many batches of `size` samples as there are losses in a vector."""
+        self.sizes += [size] * len(values)
+        self.values[0].append(values)
+
     def losses(self) -> list[float]:
         """Every batch's loss; waits for the device."""
         return self._read(self.values[0])
@@ -92,8 +97,9 @@ class Tally:
         return sum(n * v for n, v in zip(self.sizes, values, strict=True)) / total
 
     def _read(self, values: list[Array]) -> list[float]:
-        stacked: list[float] = self.backend.to_numpy(self.backend.xp.stack(values)).tolist()
-        return stacked
+        joined = self.backend.xp.concatenate([value.reshape(-1) for value in values])
+        read: list[float] = self.backend.to_numpy(joined).tolist()
+        return read
 
 
 def check_targets(model: Module, loss: Loss, metrics: list[Metric], x: Array, y: Array) -> None:

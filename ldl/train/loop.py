@@ -217,8 +217,7 @@ class _Epochs:
         for first in range(0, len(starts), self.together):
             some = starts[first : first + self.together]
             values = self.step.run(data.x, data.y, self._order, size, some)
-            for value in values:
-                tally.add(size, value, None, None)
+            tally.add_losses(size, values)
             self.bar.batch(self.run.epoch, size * len(some), values[-1])
         return len(starts) * size
 
