@@ -1,8 +1,9 @@
-"""Programs: loops and matrix products that follow each other, as one compiled function.
+"""Programs: loops and matrix products that follow each other, as one compiled call.
 
-A program takes a table of addresses and one of sizes, so that a call costs the same however much it
-does. Sources lie in a folder of the user's (`LDL_CACHE_DIR`, or `ldl/numba` in the cache folder),
-where Numba keeps what it compiled between processes.
+A program is an array of calls, each the address of a compiled function and of the sizes and
+addresses that it takes; one small compiled function goes through them. Sources lie in a folder of
+the user's (`LDL_CACHE_DIR`, or `ldl/numba` in the cache folder), where Numba keeps what it compiled
+between processes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -68,71 +70,46 @@ def _is_product(op: Op) -> bool:
 
 
 class _Program:
-    """What a compiled function is written from, and called with."""
+    """Calls of compiled functions, and the words that each takes: sizes and addresses."""
 
     def __init__(self, inputs: Sequence[Value], memory: Callable[[Value], Host]) -> None:
         self.inputs = list(inputs)
         self.memory = memory
-        self.used: list[Value] = []
-        self.addresses: list[int] = []
-        self.sizes: list[int] = []
-        self.held: list[Host] = []
-        self.loops: dict[str, None] = {}
-        self.body: list[str] = []
+        self.words: list[int] = []
+        self.calls: list[tuple[int, int]] = []
+        """Addresses of functions, and where their words begin."""
+        self.moving: dict[Value, list[tuple[int, int]]] = {}
+        """Of each input the places of words that point into it, and by how much."""
+        self.held: list[Any] = []
         self.parallel = False
 
     def add(self, op: Op) -> None:
         """Do an operation after the others."""
+        start = len(self.words)
+        arrays: Sequence[Ref | Host]
         if isinstance(op.run, Source):
-            self._loop(op.run)
-            return
-        a, b, out = (x.resolve(x.value.array) for x in (*op.inputs, *op.outputs))
-        flips = [not x.flags.c_contiguous for x in (a, b)]
-        sizes = [self._size(n) for n in (*out.shape, a.shape[1])]
-        at = [self._address(x) for x in (*op.inputs, *op.outputs)]
-        words = [*map(str, flips), *sizes, *at]
-        self.body.append(f"product_{kind_of(out.dtype)}({', '.join(words)})")
+            entry = loaded(op.run.text()).entry
+            self.parallel |= op.run.parts > 1
+            self.words += [op.run.rows, op.run.columns]
+            arrays = op.run.arguments
+        else:
+            a, b, out = (x.resolve(x.value.array) for x in (*op.inputs, *op.outputs))
+            entry = loaded(blas.PRODUCT.replace("KIND", kind_of(out.dtype))).entry
+            self.words += [not x.flags.c_contiguous for x in (a, b)]
+            self.words += [*out.shape, a.shape[1]]
+            arrays = (*op.inputs, *op.outputs)
+        for array in arrays:
+            self._point(array)
+        self.calls.append((entry.address, start))
+        self.held.append(entry)
 
-    def _loop(self, source: Source) -> None:
-        name = module("loop", source.text())
-        self.loops[name] = None
-        self.parallel |= source.parts > 1
-        words = [self._size(source.rows), self._size(source.columns)]
-        words += map(self._address, source.arguments)
-        self.body.append(f"{name}({', '.join(words)})")
-
-    def _size(self, n: int) -> str:
-        self.sizes.append(n)
-        return f"d[{len(self.sizes) - 1}]"
-
-    def _address(self, x: Ref | Host) -> str:
-        """Where an array begins; that of an input is known when the program is called."""
+    def _point(self, x: Ref | Host) -> None:
         array = x.resolve(self.memory(x.value)) if isinstance(x, Ref) else x
-        word = f"t[{len(self.addresses)}]"
         if isinstance(x, Ref) and x.value in self.inputs:
-            self.addresses.append(array.ctypes.data - self.memory(x.value).ctypes.data)
-            if x.value not in self.used:
-                self.used.append(x.value)
-            return f"np.uintp(x{self.used.index(x.value)}.ctypes.data) + {word}"
+            offset = array.ctypes.data - self.memory(x.value).ctypes.data
+            self.moving.setdefault(x.value, []).append((len(self.words), offset))
         self.held.append(array)
-        self.addresses.append(array.ctypes.data)
-        return word
-
-    def text(self) -> str:
-        """The module, whose `program` does everything."""
-        arguments = ", ".join(["t", "d", *(f"x{i}" for i in range(len(self.used)))])
-        lines = [
-            "import numpy as np",
-            "from numba import njit",
-            "from ldl_numpy.blas import product_f4, product_f8",
-            *(f"from {name} import loop as {name}" for name in self.loops),
-            "",
-            "",
-            "@njit(cache=True, nogil=True)",
-            f"def program({arguments}):",
-            *(f"    {line}" for line in self.body),
-        ]
-        return "\n".join(lines) + "\n"
+        self.words.append(array.ctypes.data)
 
 
 def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]) -> Op:
@@ -140,27 +117,29 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
     program = _Program(inputs, memory)
     for op in ops:
         program.add(op)
-    function = sys.modules[module("program", program.text())].program
-    addresses, sizes = np.array(program.addresses, np.uintp), np.array(program.sizes, np.int64)
-    held = tuple(program.held)
+    words = np.array(program.words, np.int64)
+    first = words.ctypes.data
+    calls = np.array([(f, first + 8 * start) for f, start in program.calls], np.int64)
+    points = [np.array(spots, np.int64).T.copy() for spots in program.moving.values()]
+    last: list[Any] = [None] * len(points)
+    held = program.held
+    guard: AbstractContextManager[Any] = lock if program.parallel else nullcontext()
 
-    if program.parallel:
+    def run(*arrays: Host) -> None:
+        for i, array in enumerate(arrays):
+            if array is not last[i]:
+                blas.point(words, points[i][0], points[i][1], array)
+                last[i] = array
+        with guard:
+            blas.play(calls)
 
-        def run(*arrays: Host, held: Any = held) -> None:
-            with lock:
-                function(addresses, sizes, *arrays)
-
-    else:
-
-        def run(*arrays: Host, held: Any = held) -> None:
-            function(addresses, sizes, *arrays)
-
-    return Op(run, tuple(Ref(value) for value in program.used), (), ufunc="program")
+    run.held = held  # type: ignore[attr-defined]
+    return Op(run, tuple(Ref(value) for value in program.moving), (), ufunc="program")
 
 
-def module(kind: str, text: str) -> str:
-    """The name of the module that has this text; it is imported, what Numba compiled with it."""
-    name = f"ldl_{kind}_" + hashlib.sha256(text.encode() + _stamp()).hexdigest()[:24]
+def loaded(text: str) -> Any:
+    """The module that has this text, and what Numba compiled of it."""
+    name = "ldl_loop_" + hashlib.sha256(text.encode() + _stamp()).hexdigest()[:24]
     if name not in sys.modules:
         path = cache_folder() / f"{name}.py"
         if not path.exists():
@@ -171,9 +150,13 @@ def module(kind: str, text: str) -> str:
         assert spec is not None
         assert spec.loader is not None
         made = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(made)
         sys.modules[name] = made
-    return name
+        try:
+            spec.loader.exec_module(made)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
 
 
 @cache

@@ -63,7 +63,7 @@ class Source(Body):
         return f"{kind}({name})"
 
     def load(self, argument: str, how: str, name: str) -> None:
-        """name = a[i, j]; `loop` reads scalars."""
+        """name = a[i, j]; `entry` reads scalars."""
         at = {"full": "i, j", "row": "j", "column": "i"}.get(how)
         if at:
             self.body.append(f"{name} = {argument}[{at}]")
@@ -86,7 +86,7 @@ class Source(Body):
         return ["for j in range(columns):", f"    r{k}[j] = {shares}"]
 
     def text(self) -> str:
-        """The module: `part` does a share of the rows, `loop` takes addresses.
+        """The module: `part` does a share of the rows, `entry` takes sizes and addresses.
 
         LLVM vectorises `part` because it is a function by itself.
         """
@@ -102,16 +102,15 @@ class Source(Body):
         named += [
             (f"r{i}", x, "columns" if x.value.shape else "1") for i, x in enumerate(self.sums)
         ]
-        arrays = [
-            f"{name} = {'matrix' if ',' in shape else 'vector'}_{kind_of(x)}({name}, {shape})"
-            for name, x, shape in named
+        read = [
+            f"{name} = {'matrix' if ',' in shape else 'vector'}_{kind_of(x)}(args[{k}], {shape})"
+            for k, (name, x, shape) in enumerate(named, start=2)
         ]
-        share = [f"p * n // {self.parts}", f"(p + 1) * n // {self.parts}"]
         bounds = ["i0", "i1", "0", "columns"] if self.rows > 1 else ["0", "rows", "i0", "i1"]
-        parallel = self.parts > 1
+        given = ", ".join(["rows", "columns", *inner])
         lines = [
             "import numpy as np",
-            "from numba import njit, prange",
+            "from numba import cfunc, njit, prange",
             "from ldl_numpy.blas import *",
             "from ldl_numpy.numba_math import *",
             "",
@@ -119,7 +118,7 @@ class Source(Body):
             "",
             "",
             "@njit(error_model='numpy', nogil=True)",
-            f"def part(p, i0, i1, rows, columns, {', '.join(inner)}):",
+            f"def part(p, i0, i1, {given}):",
             "    wide_vectors()",
             "    mode = flush_subnormals()",
             *(f"    s{k}[p, :] = 0" for k in range(len(self.sums))),
@@ -129,21 +128,33 @@ class Source(Body):
             "    restore(mode)",
             "",
             "",
-            f"@njit(cache=True, nogil=True, parallel={parallel})",
-            f"def loop(rows, columns, {', '.join(name for name, *_ in named)}):",
+            *(self._shares(given) if self.parts > 1 else []),
+            "@cfunc(ENTRY, cache=True)",
+            "def entry(args):",
             "    wide_vectors()",
-            *(f"    {line}" for line in arrays),
+            "    rows, columns = args[0], args[1]",
+            *(f"    {line}" for line in read),
             *(f"    {name} = {argument}[0]" for argument, name in scalars.items()),
             f"    n = {'rows' if self.rows > 1 else 'columns'}",
-            f"    for p in {'prange' if parallel else 'range'}({self.parts}):",
-            f"        part(p, {', '.join(share)}, rows, columns, {', '.join(inner)})",
+            f"    shares(n, {given})" if self.parts > 1 else f"    part(0, 0, n, {given})",
             *(f"    {line}" for k, ref in enumerate(self.sums) for line in self._total(k, ref)),
         ]
         return "\n".join(lines) + "\n"
 
+    def _shares(self, given: str) -> list[str]:
+        """What gives each thread its share."""
+        return [
+            "@njit(nogil=True, parallel=True)",
+            f"def shares(n, {given}):",
+            f"    for p in prange({self.parts}):",
+            f"        part(p, p * n // {self.parts}, (p + 1) * n // {self.parts}, {given})",
+            "",
+            "",
+        ]
+
     @property
     def arguments(self) -> list[Ref | Host]:
-        """The arrays whose addresses `loop` takes after (rows, columns)."""
+        """The arrays whose addresses `entry` takes after (rows, columns)."""
         return [*self.inputs, *self.scratch, *self.outputs, *self.sums]
 
 
