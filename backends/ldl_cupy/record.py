@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ldl_numpy.dryrun import Function, dry_run
 from ldl_numpy.fuse import fuse
-from ldl_numpy.loops import Loop, scalar_loop
+from ldl_numpy.loops import Loop
 from ldl_numpy.plan import Place, Plan, needed
 from ldl_numpy.record import Recorded, trace_kernel
 from ldl_numpy.trace import Host, Op, Ref, Value
@@ -73,7 +73,8 @@ class Kernels:
         self._device = device
         self._launcher = launcher
         self._matmul = matmul
-        self._texts: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        """The kernels' sources, by name."""
         self._module: Any = None
         self.draws: list[Draw] = []
         self.keys: Any = None
@@ -86,7 +87,7 @@ class Kernels:
     def loop(self, loop: Loop, stored: set[Value]) -> Op:
         """The loop as one launch."""
         source = CudaSource(loop, stored)
-        self._texts[source.name] = source.text
+        self.texts[source.name] = source.text
         run = partial(self._launch, source, self._zeros(source))
         return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
 
@@ -105,15 +106,12 @@ class Kernels:
 
     def _launch(self, source: CudaSource, zeros: tuple[Any, ...], *arrays: Any) -> None:
         if self._module is None:
-            self._module = self._device.module(common() + "\n".join(self._texts.values()))
+            self._module = self._device.module(common() + "\n".join(self.texts.values()))
         grid, block = source.launch
         sizes = np.int64(source.rows), np.int64(source.columns)
         self._module.get_function(source.name)(grid, block, (*sizes, *arrays, *zeros))
 
     def _translated(self, op: Op) -> Op:
-        loop = scalar_loop(op)
-        if loop is not None:
-            return self.loop(loop, {op.outputs[0].value})
         run = self._known(op)
         return op if run is None else Op(run, op.inputs, op.outputs, ufunc=op.ufunc)
 
@@ -246,6 +244,7 @@ class Prepared:
         kernels = Kernels(backend.connection, backend.launcher, backend.matmul)
         kept = trace.changed()
         (op,) = kernels.fuse(needed(trace.ops, kept), kept)
+        self.texts = kernels.texts
         source: CudaSource = op.run.args[0]
         source.columns = size
         placed = {id(h): a for h, a in zip(stand, arrays, strict=True) if a is not None}

@@ -7,10 +7,11 @@ together, sums at its end included; what is not read afterwards is never written
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from math import prod
 from typing import Any
 
-from ldl_numpy.loops import Loop, loop_shape
+from ldl_numpy.loops import Loop, loop_shape, on_numbers
 from ldl_numpy.trace import Op, Ref, Value
 
 
@@ -62,6 +63,8 @@ def fuse(
         home.add(op)
     for loop in list(open_loops):
         close(loop)
+    if least <= 1:
+        done = _numbers_together(done)
     return [
         step if isinstance(step, Op) else made(step, _read_after(done[i + 1 :]) | kept)
         for i, step in enumerate(done)
@@ -85,6 +88,21 @@ def _put_off(
     loop.reads |= reads - loop.sums
     loop.sums |= writes
     return True
+
+
+def _numbers_together(steps: list[Op | Loop]) -> list[Op | Loop]:
+    """Operations on numbers alone that follow each other, as a loop of one element."""
+    done: list[Op | Loop] = []
+    for alone, found in groupby(steps, lambda step: isinstance(step, Op) and on_numbers(step)):
+        group = list(found)
+        if alone:
+            loop = Loop(())
+            for step in group:
+                if isinstance(step, Op):
+                    loop.add(step)
+            group = [loop]
+        done += group
+    return done
 
 
 def _contiguous(op: Op) -> bool:

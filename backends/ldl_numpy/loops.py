@@ -106,13 +106,9 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
     return shape
 
 
-def scalar_loop(op: Op) -> Loop | None:
-    """A loop of one element for an operation on numbers alone, each of them a whole value."""
+def on_numbers(op: Op) -> bool:
+    """Whether numbers alone take part, each a whole value: a loop of one element does it."""
     if op.ufunc not in KNOWN - {"sum"} or op.partial_write:
-        return None
+        return False
     refs = [x for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
-    if any(x.path or x.value.shape or x.value.dtype not in TYPES for x in refs):
-        return None
-    loop = Loop(())
-    loop.add(op)
-    return loop
+    return not any(x.path or x.value.shape or x.value.dtype not in TYPES for x in refs)

@@ -27,7 +27,7 @@ import numpy as np
 from ldl_numpy import blas, numba_math
 from ldl_numpy.body import kind_of
 from ldl_numpy.fuse import fuse
-from ldl_numpy.loops import Loop, scalar_loop
+from ldl_numpy.loops import Loop
 from ldl_numpy.source import Source
 from ldl_numpy.trace import Host, Op, Ref, Value
 
@@ -37,7 +37,7 @@ lock = Lock()
 
 def fuse_and_link(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations with loops among them; `link` makes programs of what it can."""
-    return [_linkable(op) for op in fuse(ops, kept, compiled)]
+    return [replace(op, link=link) if _is_product(op) else op for op in fuse(ops, kept, compiled)]
 
 
 def compiled(loop: Loop, stored: set[Value]) -> Op:
@@ -45,13 +45,6 @@ def compiled(loop: Loop, stored: set[Value]) -> Op:
     source = Source(loop, stored)
     outputs = *source.outputs, *source.sums
     return Op(source, tuple(source.inputs), outputs, ufunc="loop", link=link)
-
-
-def _linkable(op: Op) -> Op:
-    if _is_product(op):
-        return replace(op, link=link)
-    loop = scalar_loop(op)
-    return op if loop is None else compiled(loop, {op.outputs[0].value})
 
 
 def _is_product(op: Op) -> bool:
