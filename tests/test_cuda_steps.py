@@ -6,6 +6,9 @@ What is launched, and when, is read from the log of the one; the numbers are loo
 from __future__ import annotations
 
 import copy
+import gc
+import warnings
+import weakref
 from typing import Any
 
 import cuda_host
@@ -44,9 +47,11 @@ def device(request: Any) -> Any:
         yield backend
 
 
-def assert_graph(device: Any) -> None:
+def assert_graph(step: ldl.TrainStep) -> None:
     """The last step was a graph launch."""
-    assert isinstance(list(device.tape._known.values())[-1], Graph)
+    recording: Any = list(step._recordings.values())[-1]
+    sites = [recording, *recording._sources.values()]
+    assert any(isinstance(found, Graph) for site in sites for found in site.known.values())
 
 
 def pair(build: Any, loss: Any, optimizer: Any, device: Any) -> tuple[ldl.TrainStep, ldl.TrainStep]:
@@ -90,7 +95,7 @@ def test_every_module_steps_as_on_the_host(row: Any, device: Any) -> None:
     for _ in range(3):
         assert_follows(played, own, x, target)
     assert_recorded(played)
-    assert_graph(device)
+    assert_graph(played)
 
 
 def sgd(model: nn.Module) -> optim.Optimizer:
@@ -104,7 +109,7 @@ def test_every_loss_steps_as_on_the_host(row: Any, device: Any) -> None:
     for _ in range(3):
         assert_follows(played, own, x, t)
     assert_recorded(played)
-    assert_graph(device)
+    assert_graph(played)
 
 
 CLIPPED = {"clipped": lambda m: optim.Adam(m, 0.01, clip_norm=0.1, clip_value=0.05)}
@@ -115,7 +120,7 @@ def test_every_optimizer_steps_as_on_the_host(make: Any, device: Any) -> None:
     played, own = pair(network, nn.CrossEntropyLoss, make, device)
     for _ in range(4):
         assert_follows(played, own, X, LABELS)
-    assert_graph(device)
+    assert_graph(played)
 
 
 # ---- what is captured, and when ------------------------------------------------------------------
@@ -291,6 +296,114 @@ def test_data_that_do_not_fit_are_sent_batch_by_batch_and_train_the_same(host: A
     host.connection.room = IMAGES.nbytes - 1
     _, streamed = fitted(host, 3)
     assert streamed["loss"] == resident["loss"]
+
+
+# ---- what lies outside the usual -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lacking", ["a layer", "cuBLASLt"])
+def test_a_fit_that_cannot_be_recorded_takes_its_steps_one_after_another(
+    lacking: str, host: Any
+) -> None:
+    losses = []
+    for backend in (host, ldl.get_backend("numpy")):
+        with ldl.use_backend(backend):
+            ldl.manual_seed(1)
+            layers = [nn.Linear(6, 3)] + ([Counts()] if lacking == "a layer" else [])
+            model = nn.Sequential(*layers)
+        if lacking == "cuBLASLt" and backend is host:
+            host.gemm = None
+        data, optimizer = (X, X[:, :3]), optim.Adam(model, 0.01, clip_norm=1.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            losses.append(ldl.fit(model, data, nn.MSELoss(), optimizer, 3, batch_size=8)["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize("order", ["F", "strided"])
+def test_inputs_in_any_layout_are_read_as_they_are(order: str, device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    wide = device.asarray(np.repeat(X, 2, axis=1))
+    for _ in range(3):
+        x = wide[:, ::2] if order == "strided" else device.asarray(X.T.copy()).T
+        a, b = played(x, device.asarray(LABELS)), own(X, LABELS)
+        np.testing.assert_allclose(device.to_numpy(a), b, rtol=1e-5)
+    assert_recorded(played)
+
+
+def test_arrays_of_the_host_are_refused_by_name(device: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    with pytest.raises(nn.DeviceError, match="asarray"):
+        played(X, LABELS)
+    assert_follows(played, own, X, LABELS)
+    with pytest.raises(nn.DeviceError, match="asarray"):
+        played(X, LABELS)
+
+
+class Gate(nn.Module):
+    """x where m is true, in three axes, with a mask for all samples."""
+
+    def forward(self, x: Any) -> Any:
+        xp = self.backend.xp
+        mask = xp.arange(6).reshape(1, 2, 3) % 2 == 0
+        self.keep(mask)
+        return xp.where(mask, x.reshape(-1, 2, 3), 0.0).reshape(-1, 6)
+
+    def backward(self, grad: Any) -> Any:
+        xp = self.backend.xp
+        return xp.where(self.take(), grad.reshape(-1, 2, 3), 0.0).reshape(-1, 6)
+
+
+def nine() -> nn.Module:
+    return nn.Sequential(nn.Parallel(*[nn.Linear(6, 1) for _ in range(9)]), nn.Linear(9, 3))
+
+
+def gated() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 6), Gate(), nn.Linear(6, 3))
+
+
+@pytest.mark.parametrize("build", [gated, nine], ids=["a broadcast mask", "nine branches"])
+def test_what_no_loop_does_is_played_by_the_library(build: Any, device: Any) -> None:
+    played, own = pair(build, nn.CrossEntropyLoss, optim.Adam, device)
+    for _ in range(3):
+        assert_follows(played, own, X, LABELS)
+    assert_recorded(played)
+    assert_graph(played)
+
+
+def test_class_weights_need_no_product_beside_the_layers(device: Any) -> None:
+    loss = lambda: nn.CrossEntropyLoss(weight=[1.0, 2.0, 3.0])  # noqa: E731
+    played, own = pair(network, loss, optim.Adam, device)
+    for _ in range(3):
+        assert_follows(played, own, X, LABELS)
+    (recording,) = played._recordings.values()
+    assert recording.does.count("matmul") == 8  # type: ignore[attr-defined]
+    assert_graph(played)
+
+
+def test_a_first_step_that_fails_is_not_captured_next(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
+    played(host.asarray(X[:5]), host.asarray(LABELS[:5]))
+    own(X[:5], LABELS[:5])
+    send, host.connection.send = host.connection.send, None
+    with pytest.raises(TypeError):
+        played(host.asarray(X), host.asarray(LABELS))
+    host.connection.send = send
+    host.connection.log.clear()
+    played(host.asarray(X), host.asarray(LABELS))
+    assert "begin" not in host.connection.log
+
+
+def test_a_model_that_is_gone_leaves_no_graph(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
+    for _ in range(3):
+        assert_follows(played, own, X, LABELS)
+    model = weakref.ref(played.model)
+    recording = weakref.ref(next(iter(played._recordings.values())))
+    del played
+    gc.collect()
+    assert model() is None
+    assert recording() is None
 
 
 # ---- machine code --------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +38,7 @@ class Stream:
     def __exit__(self, *_: Any) -> None:
         self.cuda.current.pop()
 
-    def record(self) -> Event:
+    def record(self, event: Event | None = None) -> Event:
         return Event(self.cuda.log)
 
     def begin_capture(self) -> None:
@@ -187,6 +189,25 @@ def test_a_copy_waits_for_nothing_until_the_ring_is_full(cuda: Cuda) -> None:
     waits = [x for x in cuda.log if x.startswith("wait")]
     assert waits == ["wait 0", "wait 1"]
     assert cuda.log.count("pin 24") == module.RING, "page-locked memory is used again"
+
+
+def test_threads_send_each_its_own(cuda: Cuda, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Event, "synchronize", lambda self: time.sleep(1e-3))
+    device = device_of(cuda)
+    wrong: list[int] = []
+
+    def send(i: int) -> None:
+        staged, to = np.full(64, i, np.uint8), device.empty(64)
+        for _ in range(20):
+            device.send(staged, to)
+            wrong.extend(x for x in np.asarray(to) if x != i)
+
+    threads = [threading.Thread(target=send, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_large_arrays_are_sent_in_chunks(cuda: Cuda, monkeypatch: Any) -> None:

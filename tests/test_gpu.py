@@ -74,3 +74,11 @@ def test_wrong_labels_are_refused_as_on_the_host(wrong: int) -> None:
     backend = ldl.get_backend("cupy")
     with ldl.use_backend(backend), pytest.raises(ValueError, match=f"label {wrong} is not"):
         nn.CrossEntropyLoss()(backend.asarray(X[:2, :3]), backend.asarray([0, wrong]))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", "f8", "u1", "?", "c8"])
+def test_host_arrays_arrive_as_they_are(dtype: str) -> None:
+    host = np.arange(-3, 9).reshape(3, 4).astype(dtype)
+    backend = ldl.get_backend("cupy")
+    for given in (host, host.T, host[:, ::2], host[:0]):
+        np.testing.assert_array_equal(backend.to_numpy(backend.asarray(given)), given)

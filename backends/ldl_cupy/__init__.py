@@ -12,6 +12,7 @@ import numpy as np
 
 from ldl import random
 from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording
+from ldl.nn.differentiable import DeviceError
 from ldl_cupy.device import Device
 from ldl_cupy.launch import Launcher
 from ldl_cupy.tape import Tape
@@ -91,6 +92,8 @@ class CupyBackend(Backend):
         if not isinstance(data, np.ndarray) or not data.nbytes:
             return self.xp.asarray(data, dtype=dtype, order="C")
         host = np.asarray(data, dtype, order="C")
+        if not host.dtype.isnative or host.dtype.kind not in "biufc":
+            return self.xp.asarray(host)
         raw = self.connection.empty(host.nbytes)
         self.connection.send(host.reshape(-1).view(np.uint8), raw)
         return raw.view(host.dtype).reshape(host.shape)
@@ -124,6 +127,8 @@ class CupyBackend(Backend):
 
         try:
             return DeviceStep(self, function, parts, inputs)
+        except DeviceError:
+            raise
         except Exception as error:
             return Unplayed(function, parts, reason(error))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from ctypes import c_void_p
+from threading import RLock as Lock
 from typing import Any
 
 import numpy as np
@@ -32,12 +34,18 @@ class Device:
         self._stream: Any = None
         self._ring: list[tuple[Any, Any]] = [(None, None)] * RING
         self._turn = 0
+        self._lock = Lock()
 
     def empty(self, nbytes: int) -> Any:
         """Bytes, at a multiple of 512; MemoryError with the sizes where there are not so many."""
+        lacking = self.xp.cuda.memory.OutOfMemoryError
         try:
             return self.xp.empty(nbytes, np.uint8)
-        except self.xp.cuda.memory.OutOfMemoryError as error:
+        except lacking:
+            gc.collect()  # models of the past, whose steps and graphs refer to each other
+        try:
+            return self.xp.empty(nbytes, np.uint8)
+        except lacking as error:
             free, total = self.xp.cuda.runtime.memGetInfo()
             raise MemoryError(
                 f"the device has {_mib(free)} of {_mib(total)} free and {_mib(nbytes)} more are "
@@ -56,19 +64,22 @@ class Device:
         They pass through page-locked memory, so that nothing waits unless `RING` copies are still
         under way.
         """
-        cuda, stream = self.xp.cuda, self.xp.cuda.get_current_stream()
         for first in range(0, staged.nbytes, CHUNK):
             part = staged[first : first + CHUNK]
-            held, event = self._ring[self._turn]
-            if event is not None:
-                event.synchronize()
-            if held is None or held.mem.size < part.nbytes:
-                held = cuda.alloc_pinned_memory(part.nbytes)
-            np.frombuffer(held, np.uint8, part.nbytes)[:] = part
-            at = to[first : first + part.nbytes].data
-            at.copy_from_host_async(c_void_p(held.ptr), part.nbytes, stream)
-            self._ring[self._turn] = held, stream.record()
-            self._turn = (self._turn + 1) % RING
+            with self._lock:
+                self._send(part, to[first : first + part.nbytes])
+
+    def _send(self, part: np.ndarray[Any, Any], to: Any) -> None:
+        cuda, stream = self.xp.cuda, self.xp.cuda.get_current_stream()
+        held, event = self._ring[self._turn]
+        if event is not None:
+            event.synchronize()
+        if held is None or held.mem.size < part.nbytes:
+            held = cuda.alloc_pinned_memory(part.nbytes)
+        np.frombuffer(held, np.uint8, part.nbytes)[:] = part
+        to.data.copy_from_host_async(c_void_p(held.ptr), part.nbytes, stream)
+        self._ring[self._turn] = held, stream.record(event)
+        self._turn = (self._turn + 1) % RING
 
     def module(self, text: str) -> Any:
         """A module of that source; it is compiled when its first kernel is asked for."""
@@ -80,8 +91,13 @@ class Device:
         Memory that it takes from CuPy meanwhile lives as long as the graph.
         """
         cuda = self.xp.cuda
-        if self._stream is None:
-            self._stream = cuda.Stream(non_blocking=True)
+        with self._lock:
+            if self._stream is None:
+                self._stream = cuda.Stream(non_blocking=True)
+            return self._captured(work)
+
+    def _captured(self, work: Callable[[], None]) -> Captured:
+        cuda = self.xp.cuda
         pool = cuda.MemoryPool()
         with self._stream, cuda.using_allocator(pool.malloc):
             self._ready()

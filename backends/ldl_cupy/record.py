@@ -17,28 +17,42 @@ from ldl_numpy.fuse import fuse
 from ldl_numpy.loops import Loop
 from ldl_numpy.plan import Place, Plan, needed
 from ldl_numpy.record import Recorded, trace_kernel
-from ldl_numpy.trace import Host, Op, Ref, Value
+from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
 from ldl_numpy.tracing import Draw
 
+from ldl.nn.differentiable import DeviceError
 from ldl.nn.module import Differentiable
 from ldl_cupy.launch import Launcher, common
 from ldl_cupy.source import CudaSource
-from ldl_cupy.tape import Tape
+from ldl_cupy.tape import Known, Tape
 
 Run = Callable[..., None]
+
+ALIGNED = 16
+"""Bytes: kernels read so many at once."""
 
 
 class Hosts(Place):
     """Arrays of the host that stand for a device's while a function is traced."""
 
-    def __init__(self, device: Any, to_numpy: Callable[[Any], Host]) -> None:
+    def __init__(self, device: Any, to_numpy: Callable[[Any], Host], inputs: Sequence[Any]) -> None:
         self._device, self._to_numpy = device, to_numpy
+        self._inputs = list(inputs)
         self._hosts: dict[int, tuple[Any, Host]] = {}
         self._devices: dict[int, Any] = {}
 
     def host(self, array: Any) -> Host:
-        """The host's array for one of the device, the same whenever it is asked for."""
+        """The host's array for one of the device, the same whenever it is asked for.
+
+        CannotTraceError for one, no input, that kernels cannot read as it lies.
+        """
         if id(array) not in self._hosts:
+            given = any(array is x for x in self._inputs)
+            if not given and not (array.flags.c_contiguous and array.data.ptr % ALIGNED == 0):
+                raise CannotTraceError(
+                    f"an array of shape {tuple(array.shape)} is not C-contiguous, or begins at no "
+                    f"multiple of {ALIGNED} bytes: bind a copy of it"
+                )
             made = np.array(self._to_numpy(array), order="C")
             self._hosts[id(array)] = array, made
             self._devices[id(made)] = array
@@ -69,10 +83,12 @@ def _shaped(raw: Any, like: Host) -> Any:
 class Kernels:
     """The kernels of one plan: a module, compiled when the first of them is launched."""
 
-    def __init__(self, device: Any, launcher: Launcher, matmul: Run) -> None:
-        self._device = device
-        self._launcher = launcher
-        self._matmul = matmul
+    def __init__(self, backend: Any) -> None:
+        self._device = backend.connection
+        self._launcher: Launcher = backend.launcher
+        self._matmul: Run = backend.matmul
+        self._xp = backend.xp
+        self._functions: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
         """The kernels' sources, by name."""
         self._module: Any = None
@@ -99,17 +115,19 @@ class Kernels:
         sizes += [
             n * x.value.dtype.itemsize for n, x in zip(source.partials, source.sums, strict=True)
         ]
-        made = [self._device.empty(n) for n in sizes]
-        for array in made:
-            self._device.send(np.zeros(array.nbytes, np.uint8), array)
-        return tuple(made)
+        tickets, *partial_sums = [self._device.empty(n) for n in sizes]
+        self._device.send(np.zeros(tickets.nbytes, np.uint8), tickets)
+        return tickets, *partial_sums
 
     def _launch(self, source: CudaSource, zeros: tuple[Any, ...], *arrays: Any) -> None:
         if self._module is None:
             self._module = self._device.module(common() + "\n".join(self.texts.values()))
+        function = self._functions.get(source.name)
+        if function is None:
+            function = self._functions[source.name] = self._module.get_function(source.name)
         grid, block = source.launch
         sizes = np.int64(source.rows), np.int64(source.columns)
-        self._module.get_function(source.name)(grid, block, (*sizes, *arrays, *zeros))
+        function(grid, block, (*sizes, *arrays, *zeros))
 
     def _translated(self, op: Op) -> Op:
         run = self._known(op)
@@ -126,7 +144,14 @@ class Kernels:
             if op.ufunc != "min" and _along_rows(op):
                 return partial(self._reduce, op.ufunc)
             return partial(_cupy_reduce, op.ufunc, op.axis, op.keepdims)
+        if op.ufunc == "where":
+            return self._where
+        if op.ufunc in ("concatenate", "stack") and op.axis is not None:
+            return partial(_joined, op.ufunc, op.axis[0])
         return None
+
+    def _where(self, condition: Any, a: Any, b: Any, out: Any) -> None:
+        self._xp.copyto(out, self._xp.where(condition, a, b))
 
     def _draw(self, kind: str, index: int, out: Any) -> None:
         fill = getattr(self._launcher, f"fill_{kind}")
@@ -138,6 +163,17 @@ class Kernels:
 
 def _cupy_reduce(kind: str, axis: Any, keepdims: bool, a: Any, out: Any) -> None:
     getattr(a, kind)(axis=axis, out=out, keepdims=keepdims)
+
+
+def _joined(kind: str, axis: int, *arrays: Any) -> None:
+    """Joins arrays by copies: many pointers would go through a table that is sent."""
+    *parts, out = arrays
+    end = 0
+    for i, part in enumerate(parts):
+        width = 1 if kind == "stack" else part.shape[axis]
+        at = i if kind == "stack" else slice(end, end + width)
+        out[(slice(None),) * (axis % out.ndim) + (at,)] = part
+        end += width
 
 
 def _along_rows(op: Op) -> bool:
@@ -164,27 +200,39 @@ class DeviceStep(Recorded):
         parts: Sequence[Differentiable],
         inputs: Sequence[Any],
     ) -> None:
-        hosts = Hosts(backend.connection, backend.to_numpy)
+        self._array_type = backend.array_type
+        self._check(inputs)
+        hosts = Hosts(backend.connection, backend.to_numpy, inputs)
         traced = dry_run(function, parts, inputs, hosts.host)
         super().__init__(function, parts, traced)
+        self.known: Known = {}
         self._tape: Tape = backend.tape
         self.gather = backend.launcher.take
-        held = {id(x): backend.xp.empty_like(x) for x in inputs}
+        held = {id(x): backend.xp.empty(x.shape, x.dtype) for x in inputs}
         self._inputs = [held[id(x)] for x in inputs]
         for memory, x in zip(self._inputs, inputs, strict=True):
             hosts.stand(memory, x)
         self._sources: dict[Any, _Rows] = {}
-        self._kernels = Kernels(backend.connection, backend.launcher, backend.matmul)
+        self._kernels = Kernels(backend)
         self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
         self.does = self._plan.does
         self.bytes = self._plan.bytes
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
+        self._check(inputs)
         pairs = zip(self._inputs, inputs, strict=True)
         for held, x in {id(held): (held, x) for held, x in pairs}.values():
             held[...] = x
         return self._call(self, [])
+
+    def _check(self, inputs: Sequence[Any]) -> None:
+        for x in inputs:
+            if not isinstance(x, self._array_type):
+                raise DeviceError(
+                    f"a step on cupy got an array of {type(x).__module__.partition('.')[0]}: bring "
+                    "it over with model.backend.asarray(...)"
+                )
 
     def rows(self, sources: Sequence[Any], order: Any, start: int, size: int) -> tuple[Any, ...]:
         """Play it on rows of arrays that stay where they are, which the device gathers."""
@@ -211,6 +259,7 @@ class _Rows:
     def __init__(
         self, step: DeviceStep, inputs: Sequence[Any], sources: Sequence[Any], order: Any
     ) -> None:
+        self.known: Known = {}
         self._step, self._order = step, order
         pairs = dict(zip(map(id, inputs), zip(sources, inputs, strict=True), strict=True))
         self._pairs = list(pairs.values())
@@ -234,6 +283,7 @@ class Prepared:
         numbers: tuple[str, ...],
         constants: dict[str, Any],
     ) -> None:
+        self.known: Known = {}
         self._tape: Tape = backend.tape
         self._dtype = arrays[0].dtype
         size = len(arrays[0])
@@ -241,7 +291,7 @@ class Prepared:
         stand = [None if a is None else np.ones(few, a.dtype) for a in arrays]
         held = {name: np.ones((), self._dtype) for name in numbers}
         trace = trace_kernel(kernel, stand, held, constants)
-        kernels = Kernels(backend.connection, backend.launcher, backend.matmul)
+        kernels = Kernels(backend)
         kept = trace.changed()
         (op,) = kernels.fuse(needed(trace.ops, kept), kept)
         self.texts = kernels.texts
@@ -268,6 +318,7 @@ class Deferred:
     """A function that launches work without numbers: a site of the backend's tape."""
 
     def __init__(self, tape: Tape, function: Callable[[], Any]) -> None:
+        self.known: Known = {}
         self._tape, self._function = tape, function
 
     def __call__(self) -> None:

@@ -13,7 +13,6 @@ the first time goes (it compiles, and asks cuBLASLt for algorithms), and the sec
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from threading import local
 from typing import Any, Protocol
 from warnings import warn
@@ -24,13 +23,22 @@ from ldl.precision import get_matmul_precision
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 GRAPHS = 32
-"""Graphs that are kept; the one that was not used for longest goes first."""
+"""Graphs that a site keeps; the oldest goes first."""
 SLOT = 16
 """Bytes: numbers of a site begin at a multiple of these."""
 
 
+Known = dict[Any, Any]
+"""Of calls that were made before: their sites, a graph, or why there is none, and their sites."""
+
+
 class Site(Protocol):
-    """What can be launched again and again."""
+    """What can be launched again and again.
+
+    `known` is of the calls of which it is the first: graphs end with the recording that they play.
+    """
+
+    known: Known
 
     def launch(self, numbers: Any) -> None:
         """Launch it on the current stream; its numbers are in this array of the device."""
@@ -56,8 +64,6 @@ class Tape(local):
         self._device = device
         self._open = 0
         self._calls: list[tuple[Site, Numbers]] = []
-        self._known: OrderedDict[Any, list[Site] | Graph | str] = OrderedDict()
-        """Of calls that were made before: their sites, a graph, or why there is none."""
         self._said = False
 
     def __enter__(self) -> Tape:
@@ -85,22 +91,23 @@ class Tape(local):
         site.launch(memory.view(numbers.dtype))
 
     def _play(self, calls: list[tuple[Site, Numbers]]) -> None:
+        sites = [site for site, _ in calls]
+        known = sites[0].known
         key = get_matmul_precision(), *[(id(site), x.nbytes) for site, x in calls]
-        known = self._known.get(key)
-        if known is None:
-            self._known[key] = [site for site, _ in calls]
-            while len(self._known) > GRAPHS:
-                self._known.popitem(last=False)
-        elif isinstance(known, list):
-            known = self._known[key] = self._captured(calls)
-        if isinstance(known, Graph):
-            self._known.move_to_end(key)
-            known.launch(self._device, [x for _, x in calls])
+        found = known.get(key)
+        if found == sites:
+            found = known[key] = self._captured(calls)
+        if isinstance(found, Graph):
+            found.launch(self._device, [x for _, x in calls])
             return
         for site, numbers in calls:
             self._launch(site, numbers)
+        if found is None:
+            known[key] = sites
+            if len(known) > GRAPHS:
+                del known[next(iter(known))]
 
-    def _captured(self, calls: list[tuple[Site, Numbers]]) -> Graph | str:
+    def _captured(self, calls: list[tuple[Site, Numbers]]) -> Graph | tuple[str, list[Site]]:
         """A graph of the calls; else why they cannot be captured, which is said once."""
         try:
             return Graph(self._device, calls)
@@ -109,7 +116,7 @@ class Tape(local):
             if not self._said:
                 self._said = True
                 warn(f"steps are launched kernel by kernel, which is slower: {why}", stacklevel=6)
-            return why
+            return why, [site for site, _ in calls]
 
 
 class Graph:

@@ -296,6 +296,8 @@ def call(trace: Trace, function: Any, args: tuple[Any, ...], kwargs: dict[str, A
             arrays,
             None,
             function(plain(arrays), axis=axis),
+            ufunc=name,
+            axis=(axis,),
         )
     if name in ("nonzero", "flatnonzero", "unique", "argwhere", "extract", "compress", "copyto"):
         raise CannotTraceError(f"calls {name}")

@@ -105,7 +105,7 @@ class CrossEntropyLoss(Loss):
         else:
             q = target
         w = None if self.weight is None else self._weights.astype(x.dtype)
-        counts = q.sum(axis=1) if w is None else q @ w
+        counts = (q if w is None else q * w).sum(axis=1)
         if self.label_smoothing:
             kept = q.sum(axis=1, keepdims=True) if target.ndim == 1 else 1.0
             q = (1 - self.label_smoothing) * q + (self.label_smoothing / classes) * kept

@@ -63,8 +63,11 @@ class TrainStep:
         recording = self._recording(x, y)
         if self._apart:
             x = self._corruption(x)
-        with self._together():
+        with self.model.backend.together():
             value, *output = recording(x, y)
+            if self._applies:
+                self.optimizer.step()
+        if not self._applies:
             self.optimizer.step()
         if output:
             self.output = output[0]
@@ -83,7 +86,8 @@ class TrainStep:
         if self._apart or self._losses is None or len(self._losses) < count:
             self._losses = backend.xp.zeros(count, dtype=self.model.dtype)
             self._keeps.clear()
-        with self._together() if not self._apart else nullcontext():
+        at_once = recording.played and not self._apart
+        with self._together() if at_once else nullcontext():
             for i, start in enumerate(starts):
                 if self._apart:
                     rows = order[start : start + size]
