@@ -169,9 +169,11 @@ def threads() -> int:
     wanted = int(os.environ.get("LDL_THREADS", "1"))
     if wanted <= 1:
         return 1
+    import numba
     from numba import config as numba_config
 
     config: Any = numba_config
     if config.THREADING_LAYER == "default":
         config.THREADING_LAYER = "workqueue"
+    numba.get_num_threads()  # starts the threads, which loops compiled earlier are linked with
     return min(wanted, int(config.NUMBA_NUM_THREADS))
