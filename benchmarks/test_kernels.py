@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from catalog import LOSSES, ROWS
 
 import ldl
 from benchmarks.kernel_cases import KERNELS, layer_call, layer_cases, loss_call, loss_cases
+from catalog import LOSSES, ROWS
 
 LAYERS = layer_cases(ROWS)
 LOSS_KINDS = loss_cases(LOSSES)

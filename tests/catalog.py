@@ -16,10 +16,10 @@ from zlib import crc32
 import jax
 import jax.numpy as jnp
 import numpy as np
-from references import bce, bce_with_logits, cross_entropy, huber, reduced, torch_cross_entropy
 
 import ldl
 from ldl import nn, random
+from references import bce, bce_with_logits, cross_entropy, huber, reduced, torch_cross_entropy
 
 ABSTRACT = {nn.Module, nn.Loss, nn.ElementwiseLoss, nn.Activation}
 

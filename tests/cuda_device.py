@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from cuda_host import compile_host
-from ldl_cupy import CupyBackend, launch
 
+from cuda_host import compile_host
 from ldl.backend import Backend
+from ldl_cupy import CupyBackend, launch
 
 
 class DeviceArray(np.ndarray):  # type: ignore[type-arg]

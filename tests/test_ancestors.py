@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import is_gradient, module_is_differentiated
 
+from checks import is_gradient, module_is_differentiated
 from ldl import nn
 
 N, D = 5, 3

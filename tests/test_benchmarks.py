@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalog import LOSSES, ROWS
 
 import ldl
 from benchmarks import report, results, rivals
@@ -29,6 +28,7 @@ from benchmarks.rivals.ldl_step import Compiled, Eager, model_of
 from benchmarks.rivals.numpy_by_hand import ByHand, NumpyTrains, judge
 from benchmarks.side import Built, Refused, Side
 from benchmarks.workloads import WORKLOADS, Workload
+from catalog import LOSSES, ROWS
 from ldl import nn
 
 ROOT = Path(__file__).parent.parent

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_benchmarks_gpu import TINY, rows_of, silent
 
 import ldl
 from benchmarks.gpu import epochs, floors, judge, nets, ours, steps
 from benchmarks.gpu.device import Cuda, Device
 from benchmarks.gpu.names import FLOOR
+from test_benchmarks_gpu import TINY, rows_of, silent
 
 # ---- nets and judge --------------------------------------------------------------------------
 

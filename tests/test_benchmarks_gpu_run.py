@@ -12,13 +12,13 @@ from time import sleep, time
 from typing import Any
 
 import pytest
-from test_benchmarks_gpu import Planted, measure, raising, silent, wrong_loss
 
 from benchmarks.gpu import __main__ as entry
 from benchmarks.gpu import nets, ours, outside, table, worker
 from benchmarks.gpu.document import Document
 from benchmarks.gpu.environment import slug
 from benchmarks.gpu.names import EAGER, FLOOR, SEVERAL, TRAIN_STEP
+from test_benchmarks_gpu import Planted, measure, raising, silent, wrong_loss
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ldl_numpy import blas, program
 
 SIZES = [(1, 1, 1), (1, 30, 64), (3, 5, 1), (32, 1, 7), (33, 17, 29), (128, 64, 256)]

@@ -6,17 +6,17 @@ import copy
 import tracemalloc
 from typing import Any
 
-import ldl_numpy
 import numpy as np
 import pytest
+
+import ldl
+import ldl_numpy
 from catalog import LOSSES, ROWS, named
+from ldl import nn, optim, random
 from ldl_numpy import blocks, uniform
 from ldl_numpy.blocks import Blocks
 from ldl_numpy.record import PlannedStep
 from ldl_numpy.select import CHUNK, Select
-
-import ldl
-from ldl import nn, optim, random
 
 rng = np.random.default_rng(0)
 

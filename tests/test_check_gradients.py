@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import ldl
 from catalog import ROWS, named
 from checks import one_line
 from fake_device import FakeBackend, fixture
-from test_readme import BLOCKS
-
-import ldl
 from ldl import nn
+from test_readme import BLOCKS
 
 fake = fixture
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import cuda_host
 import numpy as np
 import pytest
+
+import cuda_host
 from cuda_host import Host, HostError, compile_host, kernel_names
 
 pytestmark = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import cuda_host
 import numpy as np
-import nvrtc
 import pytest
+
+import cuda_host
+import nvrtc
 from cuda_host import Host, compile_host, kernel_names
 from fake_device import HostBackend
-from ldl_cupy.launch import source
-
 from ldl import random
+from ldl_cupy.launch import source
 
 NAMES = kernel_names(source())
 SIZES = (1, 3, 7, 8, 33, 1001, 4097)

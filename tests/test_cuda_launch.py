@@ -5,14 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import cuda_host
 import numpy as np
 import pytest
+
+import cuda_host
 from cuda_host import compile_host
 from fake_device import HostBackend
-from ldl_cupy import launch
-
 from ldl import random
+from ldl_cupy import launch
 
 
 class DeviceArray(np.ndarray):  # type: ignore[type-arg]

@@ -11,19 +11,19 @@ import warnings
 import weakref
 from typing import Any
 
-import cuda_host
 import numpy as np
-import nvrtc
 import pytest
+
+import cuda_host
+import ldl
+import nvrtc
 from catalog import LOSSES, ROWS, named
 from cuda_device import CudaOnHost
+from ldl import nn, optim
 from ldl_cupy.launch import common
 from ldl_cupy.record import DeviceStep
 from ldl_cupy.tape import Graph
 from test_train_step import OPTIMIZERS, Scale, network
-
-import ldl
-from ldl import nn, optim
 
 pytestmark = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
 

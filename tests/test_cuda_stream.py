@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ldl_cupy import device as module
 from ldl_cupy.device import Device
 

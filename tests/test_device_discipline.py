@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import ldl
 from catalog import LOSSES, ROWS, named
 from checks import one_line
 from fake_device import FakeArray, FakeBackend, HostBackend, fixture
-
-import ldl
 from ldl import nn
 
 fake = fixture

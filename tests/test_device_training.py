@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import FakeArray, FakeBackend, HostBackend, fixture
-from test_readme import layer_of_ones_own
 
 import ldl
+from fake_device import FakeArray, FakeBackend, HostBackend, fixture
 from ldl import nn, optim
 from ldl.data import Arrays, GaussianNoise, MaskingNoise, SaltPepperNoise
+from test_readme import layer_of_ones_own
 
 fake = fixture
 

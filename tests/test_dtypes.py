@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalog import LOSSES, ROWS, named
 
+from catalog import LOSSES, ROWS, named
 from ldl import nn
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import one_line
 
 import ldl
+from checks import one_line
 from ldl import nn
 
 ELEMENTWISE = [nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss]

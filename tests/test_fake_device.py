@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import FakeArray, FakeBackend, fixture
 
+from fake_device import FakeArray, FakeBackend, fixture
 from ldl import nn
 
 fake = fixture

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import one_line
-from test_arguments import LABELS, X, fit, network, refused
 
 import ldl
+from checks import one_line
 from ldl import nn, optim
+from test_arguments import LABELS, X, fit, network, refused
 
 # ---- metrics -------------------------------------------------------------------------------------
 

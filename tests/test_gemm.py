@@ -6,15 +6,15 @@ import sys
 import warnings
 from typing import Any
 
-import fake_cublaslt
-import ldl_cupy
 import numpy as np
 import pytest
+
+import fake_cublaslt
+import ldl
+import ldl_cupy
 from fake_cublaslt import LAYOUTS, FakeCupy, FakeLt, gelu, host, matrix
 from ldl_cupy import CupyBackend, gemm
 from ldl_cupy.layout import describe
-
-import ldl
 
 
 @pytest.fixture

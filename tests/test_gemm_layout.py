@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cublaslt import LAYOUTS, finish, gelu, matrix, seen
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fake_cublaslt import LAYOUTS, finish, gelu, matrix, seen
 from ldl_cupy.layout import Gemm, describe
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalog import LOSSES, ROWS, named
-from test_device_discipline import loss_passes, passes
-from test_device_training import OPTIMIZERS, X, fit, steps
 
 import ldl
+from catalog import LOSSES, ROWS, named
 from ldl import data, nn, random
+from test_device_discipline import loss_passes, passes
+from test_device_training import OPTIMIZERS, X, fit, steps
 
 pytestmark = pytest.mark.gpu
 

@@ -7,10 +7,10 @@ from typing import Any
 import cupy
 import numpy as np
 import pytest
-from fake_cublaslt import LAYOUTS, gelu, matrix
-from ldl_cupy import gemm
 
 import ldl
+from fake_cublaslt import LAYOUTS, gelu, matrix
+from ldl_cupy import gemm
 
 pytestmark = pytest.mark.gpu
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+
 from catalog import LOSSES, ROWS, named
 from checks import assert_close, is_gradient, module_is_differentiated
 

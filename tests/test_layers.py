@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalog import ABSTRACT, LOSSES, ROWS, named
-from checks import module_is_differentiated, one_line
 
 import ldl
+from catalog import ABSTRACT, LOSSES, ROWS, named
+from checks import module_is_differentiated, one_line
 from ldl import nn
 
 LEARNING = [row for row in ROWS if any(True for _ in row.build().parameters())]

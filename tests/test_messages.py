@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import one_line
 
 import ldl
+from checks import one_line
 from ldl import nn
 
 X = np.ones((4, 3), "float32")

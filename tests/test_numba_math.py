@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ldl_numpy import numba_math
 from numba import njit
+
+from ldl_numpy import numba_math
 
 SPECIAL = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 3e38, -3e38], "float32")
 RANGES = {

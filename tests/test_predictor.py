@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalog import ROWS, named
-from fake_device import FakeArray, FakeBackend, fixture
-from test_train_step import assert_agree, how  # noqa: F401 - a fixture
 
 import ldl
+from catalog import ROWS, named
+from fake_device import FakeArray, FakeBackend, fixture
 from ldl import nn, optim
+from test_train_step import assert_agree, how  # noqa: F401 - a fixture
 
 fake = fixture
 

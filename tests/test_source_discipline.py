@@ -10,10 +10,10 @@ from typing import Any
 import cupy
 import numpy as np
 import pytest
-from ldl_cupy import CupyBackend
-from ldl_numpy import NumpyBackend
 
 import ldl
+from ldl_cupy import CupyBackend
+from ldl_numpy import NumpyBackend
 
 ROOT = Path(ldl.__file__).parent
 FILES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}

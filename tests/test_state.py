@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import one_line
-from fake_device import FakeArray, FakeBackend, fixture
 
 import ldl
+from checks import one_line
+from fake_device import FakeArray, FakeBackend, fixture
 from ldl import nn, optim
 
 fake = fixture

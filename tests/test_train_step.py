@@ -9,15 +9,15 @@ import sys
 import tracemalloc
 from typing import Any
 
-import ldl_numpy
 import numpy as np
 import pytest
-from catalog import LOSSES, ROWS, named
-from ldl_numpy.record import PlannedStep
 
 import ldl
+import ldl_numpy
+from catalog import LOSSES, ROWS, named
 from ldl import nn, optim
 from ldl.nn import changes
+from ldl_numpy.record import PlannedStep
 
 TOLERANCE = {"plain": 0.0, "fused": 2e-5}
 

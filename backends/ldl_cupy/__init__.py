@@ -121,9 +121,8 @@ class CupyBackend(Backend):
         """Launches of what the function does; the function itself where that cannot be."""
         if self.gemm is None:
             return super().record(function, parts, inputs)
-        from ldl_numpy.record import Unplayed, reason
-
         from ldl_cupy.record import DeviceStep
+        from ldl_numpy.record import Unplayed, reason
 
         try:
             return DeviceStep(self, function, parts, inputs)

@@ -11,6 +11,7 @@ import hashlib
 from typing import Any, ClassVar
 
 import numpy as np
+
 from ldl_numpy.body import Body, kind_of
 from ldl_numpy.loops import Loop
 from ldl_numpy.trace import Ref, Value

@@ -1,0 +1,131 @@
+"""The kernels of a plan: generated CUDA for its loops, cuBLASLt for its products.
+
+What has no kernel here is left to CuPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ldl_cupy.launch import Launcher, common
+from ldl_cupy.source import CudaSource
+from ldl_numpy.fuse import fuse
+from ldl_numpy.loops import Loop
+from ldl_numpy.trace import Op, Ref, Value
+from ldl_numpy.tracing import Draw
+
+Run = Callable[..., None]
+
+
+class Kernels:
+    """The kernels of one plan: a module, compiled when the first of them is launched."""
+
+    def __init__(self, backend: Any) -> None:
+        self._device = backend.connection
+        self._launcher: Launcher = backend.launcher
+        self._matmul: Run = backend.matmul
+        self._xp = backend.xp
+        self._functions: dict[str, Any] = {}
+        self.texts: dict[str, str] = {}
+        """The kernels' sources, by name."""
+        self._module: Any = None
+        self.draws: list[Draw] = []
+        self.keys: Any = None
+        """The draws' keys, on the device."""
+
+    def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
+        """The operations, as launches."""
+        return [self._translated(op) for op in fuse(ops, kept, self.loop)]
+
+    def loop(self, loop: Loop, stored: set[Value]) -> Op:
+        """The loop as one launch."""
+        source = CudaSource(loop, stored)
+        self.texts[source.name] = source.text
+        run = partial(self._launch, source, self._zeros(source))
+        return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
+
+    def _zeros(self, source: CudaSource) -> tuple[Any, ...]:
+        """Tickets and partial sums."""
+        if not source.sums:
+            return ()
+        sizes = [4 * source.tickets]
+        sizes += [
+            n * x.value.dtype.itemsize for n, x in zip(source.partials, source.sums, strict=True)
+        ]
+        tickets, *partial_sums = [self._device.empty(n) for n in sizes]
+        self._device.send(np.zeros(tickets.nbytes, np.uint8), tickets)
+        return tickets, *partial_sums
+
+    def _launch(self, source: CudaSource, zeros: tuple[Any, ...], *arrays: Any) -> None:
+        if self._module is None:
+            self._module = self._device.module(common() + "\n".join(self.texts.values()))
+        function = self._functions.get(source.name)
+        if function is None:
+            function = self._functions[source.name] = self._module.get_function(source.name)
+        grid, block = source.launch
+        sizes = np.int64(source.rows), np.int64(source.columns)
+        function(grid, block, (*sizes, *arrays, *zeros))
+
+    def _translated(self, op: Op) -> Op:
+        run = self._known(op)
+        return op if run is None else Op(run, op.inputs, op.outputs, ufunc=op.ufunc)
+
+    def _known(self, op: Op) -> Run | None:
+        """What does it here; None for what is left to CuPy."""
+        if isinstance(op.run, Draw):
+            self.draws.append(op.run)
+            return partial(self._draw, op.run.kind, len(self.draws) - 1)
+        if op.ufunc == "matmul" and all(isinstance(x, Ref) for x in op.inputs):
+            return self._matmul
+        if op.ufunc in ("sum", "max", "min"):
+            if op.ufunc != "min" and _along_rows(op):
+                return partial(self._reduce, op.ufunc)
+            return partial(_cupy_reduce, op.ufunc, op.axis, op.keepdims)
+        if op.ufunc == "where":
+            return self._where
+        if op.ufunc in ("concatenate", "stack") and op.axis is not None:
+            return partial(_joined, op.ufunc, op.axis[0])
+        return None
+
+    def _where(self, condition: Any, a: Any, b: Any, out: Any) -> None:
+        self._xp.copyto(out, self._xp.where(condition, a, b))
+
+    def _draw(self, kind: str, index: int, out: Any) -> None:
+        fill = getattr(self._launcher, f"fill_{kind}")
+        fill(out, self.keys[3 * index : 3 * index + 3])
+
+    def _reduce(self, kind: str, a: Any, out: Any) -> None:
+        self._launcher.reduce_rows(kind, a.reshape(-1, a.shape[-1]), out.reshape(-1))
+
+
+def _cupy_reduce(kind: str, axis: Any, keepdims: bool, a: Any, out: Any) -> None:
+    getattr(a, kind)(axis=axis, out=out, keepdims=keepdims)
+
+
+def _joined(kind: str, axis: int, *arrays: Any) -> None:
+    """Joins arrays by copies: many pointers would go through a table that is sent."""
+    *parts, out = arrays
+    end = 0
+    for i, part in enumerate(parts):
+        width = 1 if kind == "stack" else part.shape[axis]
+        at = i if kind == "stack" else slice(end, end + width)
+        out[(slice(None),) * (axis % out.ndim) + (at,)] = part
+        end += width
+
+
+def _along_rows(op: Op) -> bool:
+    """Whether it reduces the last axis of a C-contiguous array of floats, all of it."""
+    (x,) = op.inputs
+    a, out = (r.resolve(r.value.array) for r in (x, op.outputs[0]))
+    return (
+        op.axis == (a.ndim - 1,)
+        and a.ndim >= 2
+        and a.dtype == out.dtype
+        and a.dtype in (np.float32, np.float64)
+        and a.flags.c_contiguous
+        and out.flags.c_contiguous
+    )
