@@ -56,6 +56,7 @@ class Module:
 
     def __init__(self, stream: Stream, code: str) -> None:
         self.stream, self.code = stream, code
+        self.sanitize = stream.sanitize
         self.host: Any = None
 
     def get_function(self, name: str) -> Any:
@@ -68,7 +69,7 @@ class Module:
 
     def _run(self, name: str, grid: Any, block: Any, args: Any) -> None:
         if self.host is None:
-            self.host = compile_host(self.code)
+            self.host = compile_host(self.code, self.sanitize)
         given = [_flat(a) for a in args]
         given = [None if a is launch.NULL else a for a in given]
         self.host.run(name, grid, block, *given)
@@ -81,8 +82,9 @@ def _flat(a: Any) -> Any:
 class Stream:
     """What `ldl_cupy.device.Device` is, with a log instead of a GPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, sanitize: bool) -> None:
         DeviceArray.stream = self
+        self.sanitize = sanitize
         self.log: list[str] = []
         self._captured: list[Any] | None = None
         self.fails = ""
@@ -154,8 +156,8 @@ class Stream:
 class CudaOnHost(CupyBackend):
     """The CuPy backend on the host."""
 
-    def __init__(self) -> None:
-        stream = Stream()
+    def __init__(self, sanitize: bool = False) -> None:
+        stream = Stream(sanitize)
 
         def raw_module(code: str, options: Any) -> Module:
             assert options == launch.OPTIONS

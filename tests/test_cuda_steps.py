@@ -406,6 +406,29 @@ def test_a_model_that_is_gone_leaves_no_graph(host: Any) -> None:
     assert recording() is None
 
 
+@pytest.mark.parametrize("batch", [1, 5, 64])
+@pytest.mark.parametrize("build", [network, gated], ids=["a network", "a broadcast mask"])
+def test_kernels_that_were_written_touch_nothing_outside_their_arrays(
+    build: Any, batch: int
+) -> None:
+    with ldl.use_backend(CudaOnHost(sanitize=True)) as sanitized:
+        played, own = pair(build, nn.CrossEntropyLoss, CLIPPED["clipped"], sanitized)
+        x, t = np.resize(X, (batch, 6)), np.resize(LABELS, batch)
+        for _ in range(2):
+            assert_follows(played, own, x, t)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (3, 300), (129, 10), (700, 33)])
+def test_sums_of_any_shape_are_the_hosts(shape: tuple[int, int], device: Any) -> None:
+    x = np.random.default_rng(2).random(shape, "float32")
+    played, own = pair(Scale, lambda: nn.BCEWithLogitsLoss(reduction="sum"), sgd, device)
+    for _ in range(3):
+        a, b = played(device.asarray(x), device.asarray(x)), own(x, x)
+        np.testing.assert_allclose(device.to_numpy(a), b, rtol=1e-5)
+    for p, q in zip(played.model.parameters(), own.model.parameters(), strict=True):
+        np.testing.assert_allclose(device.to_numpy(p.data), q.data, rtol=1e-4)
+
+
 # ---- machine code --------------------------------------------------------------------------------
 
 

@@ -117,7 +117,7 @@ class Launcher:
         places = array.data.ptr | out.data.ptr | (size // rows)
         unit = next(u for u in UNITS if places % u == 0)
         columns = size // rows // unit
-        x = min(_power_of_two(columns), BLOCK)
+        x = min(power_of_two(columns), BLOCK)
         y = BLOCK // x
         self._run(
             f"gather_rows_{unit}",
@@ -150,7 +150,7 @@ class Launcher:
         rows, columns = a.shape
         if not columns:
             return
-        x = min(_power_of_two(columns), 32)
+        x = min(power_of_two(columns), 32)
         y = BLOCK // x
         groups = -(-columns // x)
         parts = max(1, min(rows // (8 * y), PARTS // groups))
@@ -193,7 +193,7 @@ def _blocks(threads: int, block: int = BLOCK) -> int:
     return min(-(-threads // block), GRID)
 
 
-def _power_of_two(n: int) -> int:
+def power_of_two(n: int) -> int:
     """The least that is not smaller than n."""
     return 1 << (n - 1).bit_length()
 

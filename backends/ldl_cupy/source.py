@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ldl_cupy.launch import power_of_two
 from ldl_numpy.body import Body, kind_of
 from ldl_numpy.loops import Loop
 from ldl_numpy.trace import Ref, Value
 
 TYPES = {"f4": "float", "f8": "double", "i8": "Size", "b1": "bool"}
-BLOCK, TILE = 256, (32, 8)
+BLOCK, WARP = 256, 32
 GRID, PARTS, ROWS = 4096, 64, 4
 """The most blocks, the most that share a column's rows, and the fewest rows of a thread."""
 
@@ -100,8 +101,11 @@ class CudaSource(Body):
     def launch(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Grid and block."""
         if self.sums:
-            parts = max(1, min(self.rows // (TILE[1] * ROWS), PARTS))
-            return (-(-self.columns // TILE[0]), parts), TILE
+            x = min(power_of_two(self.columns), WARP)
+            y = min(power_of_two(self.rows), BLOCK // x)
+            x = BLOCK // y
+            parts = max(1, min(self.rows // (y * ROWS), PARTS))
+            return (-(-self.columns // x), parts), (x, y)
         threads = self.rows * self.columns // self.width
         return (min(-(-threads // BLOCK), GRID),), (BLOCK,)
 
