@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from ldl_numpy.numba_math import wide_vectors
+from ldl_numpy.numba_math import compiled, wide_vectors
 
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}$NEWLAPACK$ILP64")
 SHORT_NAMES = () if sys.platform == "darwin" else ("scipy_cblas_{}", "cblas_{}")
@@ -97,7 +97,7 @@ vector_i8, matrix_i8 = _memory(types.int64, ir.IntType(64))
 vector_b1, matrix_b1 = _memory(types.boolean, ir.IntType(8))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@compiled(nogil=True, error_model="numpy", fastmath={"contract"})
 def row_product(x, w, y):
     """Y = x W for one row, eight rows of W at a time."""
     wide_vectors()
@@ -165,14 +165,14 @@ def call(typing, function, args):
     return types.none(types.int64, types.int64), code
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def play(calls):
     """Call functions one after another; each row is the address of one and of its arguments."""
     for i in range(len(calls)):
         call(calls[i, 0], calls[i, 1])
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def point(words, places, offsets, array):
     """Write where an array, and offsets into it, begin to places among words."""
     at = np.int64(array.ctypes.data)

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ldl_numpy.numba_math import cospi2_f4, f4, log_f4, sinpi2_f4
+from ldl_numpy.numba_math import compiled, cospi2_f4, f4, log_f4, sinpi2_f4
 
 u8 = np.uint64
 
@@ -48,7 +48,7 @@ def fraction(bits):
     return f4(np.int32(bits >> u8(8))) * f4(2.0**-24)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def fill_uniform(out, seed, stream, draw):
     """Uniform numbers in [0, 1) for a vector, what `ldl.random.uniform` gives."""
     n = out.size
@@ -65,7 +65,7 @@ def fill_uniform(out, seed, stream, draw):
             out[8 * whole + j] = fraction(word >> u8(32) if j % 2 else word & u8(0xFFFFFFFF))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(nogil=True, error_model="numpy")
 def box_muller(u, v, cos, sin):
     """√(-2 ln(1 - u)) cos 2πv and √(-2 ln(1 - u)) sin 2πv for vectors."""
     for i in range(u.size):

@@ -7,11 +7,13 @@ modules themselves is touched and other threads may use them meanwhile.
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ldl.nn.changes import Marked
 from ldl.nn.module import Differentiable, Module
 from ldl.nn.parameter import Parameter
 from ldl.random import Stream
@@ -22,6 +24,9 @@ from ldl_numpy.tracing import TracingBackend
 Function = Callable[..., tuple[Any, ...]]
 HostOf = Callable[[Any], Host]
 """The host's array for one of a backend: the same one whenever it is asked for."""
+
+
+_KNOWN = (Differentiable, Parameter)
 
 
 def dry_run(
@@ -124,10 +129,35 @@ def _arrays(value: Any, kind: type) -> Iterator[Any]:
 def _facts(part: Differentiable) -> dict[str, Any]:
     """What a step must leave as it is; lists and dicts as copies."""
     facts = {name: value for name, value in vars(part).items() if name != "_kept"}
+    for other in marked_in(part):
+        facts |= {f"{type(other).__name__}.{n}": value for n, value in vars(other).items()}
     replaced = [name for name in ("forward", "backward") if name in facts]
     if replaced:
         raise CannotTraceError(f"{part!r} has a {replaced[0]} of its own")
+    for name, value in list(facts.items()):
+        state = _dice(value)
+        if state is not None:
+            facts[f"the random state of {name}"] = {"state": Dice(state)}
     return {n: v.copy() if isinstance(v, (list, dict, set)) else v for n, v in facts.items()}
+
+
+class Dice(str):
+    """The state of a generator of random numbers, which two texts may share."""
+
+
+def _dice(value: Any) -> str | None:
+    """The state of NumPy's or Python's generators; None for anything else."""
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    if isinstance(value, np.random.RandomState):
+        return repr(value.get_state())
+    return repr(value.getstate()) if isinstance(value, random.Random) else None
+
+
+def marked_in(part: Differentiable) -> list[Marked]:
+    """What a part holds whose attributes count too, such as a noise."""
+    held = vars(part).values()
+    return [x for x in held if isinstance(x, Marked) and not isinstance(x, _KNOWN)]
 
 
 def _settle(part: Differentiable, before: dict[str, Any]) -> None:
@@ -147,7 +177,7 @@ def _same(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    return a is b or (isinstance(a, set) and a == b)
+    return a is b or (isinstance(a, (set, Dice)) and a == b)
 
 
 def compare(first: Trace, second: Trace) -> None:

@@ -24,6 +24,18 @@ f4 = np.float32
 i4 = np.int32
 
 
+def compiled(**options: Any) -> Any:
+    """`njit` with Numba's cache, or without one where there is no folder to write to."""
+
+    def wrap(function: Any) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:
+            return njit(**options)(function)
+
+    return wrap
+
+
 @intrinsic
 def float_of_bits(typing: Any, n: Any) -> Any:
     """The float32 that has the bits of an int32."""

@@ -51,7 +51,7 @@ def _is_product(op: Op) -> bool:
     """Whether it is a product of matrices that BLAS does."""
     if op.ufunc != "matmul" or not all(isinstance(x, Ref) for x in op.inputs):
         return False
-    arrays = [x.resolve(x.value.array) for x in (*op.inputs, *op.outputs)]
+    arrays = [x.resolve(_as_it_lies(x.value)) for x in (*op.inputs, *op.outputs)]
     return (
         blas.available()
         and all(x.ndim == 2 and x.size for x in arrays)
@@ -60,6 +60,11 @@ def _is_product(op: Op) -> bool:
         and all(x.flags.c_contiguous or x.T.flags.c_contiguous for x in arrays[:2])
         and arrays[2].flags.c_contiguous
     )
+
+
+def _as_it_lies(value: Value) -> Host:
+    """An array in the value's layout: its own, or C-contiguous memory that a plan takes for it."""
+    return value.array if value.external is None else value.external
 
 
 class _Program:
@@ -86,7 +91,7 @@ class _Program:
             self.words += [op.run.rows, op.run.columns]
             arrays = op.run.arguments
         else:
-            a, b, out = (x.resolve(x.value.array) for x in (*op.inputs, *op.outputs))
+            a, b, out = (self._look(x) for x in (*op.inputs, *op.outputs))
             entry = loaded(blas.PRODUCT.replace("KIND", kind_of(out.dtype))).entry
             self.words += [not x.flags.c_contiguous for x in (a, b)]
             self.words += [*out.shape, a.shape[1]]
@@ -95,6 +100,10 @@ class _Program:
             self._point(array)
         self.calls.append((entry.address, start))
         self.held.append(entry)
+
+    def _look(self, x: Ref) -> Host:
+        """An array in the layout of a view: inputs come C-contiguous, others as they lie."""
+        return x.resolve(x.value.array if x.value in self.inputs else _as_it_lies(x.value))
 
     def _point(self, x: Ref | Host) -> None:
         array = x.resolve(self.memory(x.value)) if isinstance(x, Ref) else x
@@ -131,10 +140,20 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
 
 
 def loaded(text: str) -> Any:
-    """The module that has this text, and what Numba compiled of it."""
+    """The module that has this text, and what Numba compiled of it.
+
+    Where the folder is full or damaged, another one serves this process.
+    """
+    try:
+        return _loaded(text, cache_folder())
+    except Exception:
+        return _loaded(text, _other_folder())
+
+
+def _loaded(text: str, folder: Path) -> Any:
     name = "ldl_loop_" + hashlib.sha256(text.encode() + _stamp()).hexdigest()[:24]
     if name not in sys.modules:
-        path = cache_folder() / f"{name}.py"
+        path = folder / f"{name}.py"
         if not path.exists():
             with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
                 file.write(text)
@@ -146,6 +165,8 @@ def loaded(text: str) -> Any:
         sys.modules[name] = made
         try:
             spec.loader.exec_module(made)
+            if not hasattr(made, "entry"):
+                raise ImportError(f"{path} is damaged")
         except BaseException:
             del sys.modules[name]
             raise
@@ -171,4 +192,9 @@ def cache_folder() -> Path:
             return folder
     except OSError:
         pass
+    return _other_folder()
+
+
+@cache
+def _other_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="ldl-"))

@@ -13,7 +13,7 @@ import numpy as np
 from ldl.backend import Backend, Recording
 from ldl.nn import changes
 from ldl.nn.module import Differentiable
-from ldl_numpy.dryrun import DryRun, Function, dry_run, inside, parameters_of
+from ldl_numpy.dryrun import DryRun, Function, dry_run, inside, marked_in, parameters_of
 from ldl_numpy.plan import Plan
 from ldl_numpy.trace import CannotTraceError, Host, Op, Value
 from ldl_numpy.traced import Trace
@@ -45,7 +45,15 @@ class Recorded(Recording):
         ]
         self._parameters = parameters
         self._bound = [*chain.from_iterable(map(_BOUND, parameters))]
-        self._attributes = [vars(part) for part in inside(parts)]
+        held_inside: list[Any] = [*inside(parts)]
+        held_inside += [value for part in inside(parts) for value in marked_in(part)]
+        self._attributes = [vars(part) for part in held_inside]
+        self._nested = [
+            (value, _contents(value))
+            for held in self._attributes
+            for name, value in held.items()
+            if isinstance(value, (list, dict, set)) and name != "_arguments"
+        ]
         self._recorded = [value for held in self._attributes for value in held.values()]
         self._facts = [
             (held, name, value)
@@ -56,6 +64,10 @@ class Recorded(Recording):
 
     def valid(self) -> bool:
         """Whether parameters, modes and attributes are still those that were recorded."""
+        for nested, then in self._nested:
+            now = _contents(nested)
+            if len(now) != len(then) or not all(map(is_, now, then)):
+                return False
         mark = changes.mark
         if mark is not self._mark:
             if not self._unchanged():
@@ -78,6 +90,10 @@ class Recorded(Recording):
         for p, has_grad in self._flags:
             if p.has_grad is not has_grad:
                 p.has_grad = has_grad
+
+
+def _contents(held: Any) -> tuple[Any, ...]:
+    return (*held, *held.values()) if isinstance(held, dict) else tuple(held)
 
 
 class PlannedStep(Recorded):

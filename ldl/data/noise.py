@@ -10,10 +10,11 @@ from __future__ import annotations
 from math import isfinite
 
 from ldl.backend import Array, Backend
+from ldl.nn.changes import Marked
 from ldl.random import Stream
 
 
-class Noise:
+class Noise(Marked):
     """The base: a strength in a range, and a name of the form that `parse_noise` reads."""
 
     form: str

@@ -8,6 +8,9 @@ from typing import Any
 from ldl.backend import Array, Recording
 from ldl.nn.module import Module, evaluation
 
+SHAPES = 64
+"""Recordings that a thread keeps."""
+
 
 class Predictor:
     """`y = predictor(x)` is `model.predict(x)` for small batches, with little overhead.
@@ -18,7 +21,7 @@ class Predictor:
     The backend records the forward pass once for every shape, in eval mode, and plays it from then
     on. Weights are the model's own: what training changes, the next prediction sees. Arrays of
     another type or origin than the model's are cast. Several threads may use one predictor; each
-    records for itself.
+    records for itself, so that a service wants threads that stay, and keeps the latest shapes.
     """
 
     def __init__(self, model: Module) -> None:
@@ -32,13 +35,18 @@ class Predictor:
         if isinstance(x, self.model.backend.array_type):
             array: Array = x
             recording = held.get((array.shape, array.dtype))
-            if recording is not None and recording.valid():
+            if recording is not None and self._fits(recording):
                 return self._play(recording, x)
         x = self.model.backend.asarray(x, self.model.dtype)
         recording = held.get((x.shape, x.dtype))
-        if recording is None or not recording.valid():
+        if recording is None or not self._fits(recording):
             recording = held[x.shape, x.dtype] = self._recorded(x)
+            if len(held) > SHAPES:
+                del held[next(iter(held))]
         return self._play(recording, x)
+
+    def _fits(self, recording: Recording) -> bool:
+        return recording.parts[0] is self.model and recording.valid()
 
     def _play(self, recording: Recording, x: Array) -> Array:
         with self.model.backend.together():

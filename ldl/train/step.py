@@ -44,6 +44,10 @@ class TrainStep:
     ) -> None:
         if (noise is None) != (stream is None):
             raise ValueError("noise needs a stream to draw from, ldl.random.Stream(seed, NOISE)")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must derive from ldl.optim.Optimizer, got {type(optimizer).__name__}"
+            )
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -119,10 +123,14 @@ class TrainStep:
         """The recording for batches like this one."""
         key = x.shape, x.dtype, y.shape, y.dtype, x is y
         recording = self._recordings.get(key)
-        if recording is None or not recording.valid():
+        if recording is None or not self._fits(recording):
             self.optimizer.pack()
             recording = self._recordings[key] = self._recorded(x, y)
         return recording
+
+    def _fits(self, recording: Recording) -> bool:
+        model, loss, *_ = recording.parts
+        return model is self.model and loss is self.loss and recording.valid()
 
     def _recorded(self, x: Array, y: Array) -> Recording:
         function: Any = _with_output if self.keep_output else _gradients

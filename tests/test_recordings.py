@@ -1,0 +1,210 @@
+"""What a recording must notice: layouts, nested attributes, dice, other models, a damaged cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ldl
+from ldl import data, nn, optim, random
+
+rng = np.random.default_rng(0)
+X = rng.random((9, 4)).astype("float32")
+
+
+def steps(model: nn.Module, **options: Any) -> list[ldl.TrainStep]:
+    """A recorded step and one by the layers' own code, on copies of a model that learns nothing."""
+    import copy
+
+    made = []
+    for record in (True, False):
+        own = copy.deepcopy(model)
+        optimizer = optim.SGD(own.parameters(), lr=0.0)
+        if "noise" in options:
+            options["stream"] = random.Stream(3, random.NOISE)
+        made.append(ldl.TrainStep(own, nn.MSELoss(), optimizer, record=record, **options))
+    return made
+
+
+def assert_same(played: ldl.TrainStep, own: ldl.TrainStep) -> None:
+    np.testing.assert_allclose(played(X, X), own(X, X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_in_fortran_order_are_multiplied_as_they_lie(rows: int, dtype: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 2)).to(dtype=dtype)
+    model[0].weight.data = rng.random((2, 4)).astype(dtype).T
+    x = rng.random((rows, 4)).astype(dtype)
+    predictor = ldl.Predictor(model)
+    for given in (x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+        np.testing.assert_allclose(predictor(given), x @ model[0].weight.data, rtol=1e-5)
+
+
+class Mixes(nn.Module):
+    """y = s xA, with a constant A in some layout."""
+
+    def __init__(self, a: Any) -> None:
+        self.a = a
+        self.s = nn.Parameter(np.ones(1, "float32"))
+
+    def forward(self, x: Any) -> Any:
+        y = x @ self.a
+        self.keep(y)
+        return y * self.s.data
+
+    def backward(self, grad: Any) -> Any:
+        self.s.accumulate((grad * self.take()).sum().reshape(1))
+        return (grad * self.s.data) @ self.a.T
+
+
+A = rng.random((8, 8)).astype("float32")
+LAYOUTS = {
+    "Fortran": np.asfortranarray(A[:4, :4]),
+    "strided": A[::2, ::2],
+    "reversed": A[3::-1, :4],
+}
+
+
+@pytest.mark.parametrize("a", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_constants_in_any_layout_are_multiplied_as_they_lie(a: Any) -> None:
+    played, own = steps(nn.Sequential(Mixes(a), nn.Linear(4, 4)))
+    for _ in range(3):
+        assert_same(played, own)
+
+
+def test_a_noise_that_becomes_stronger_is_seen() -> None:
+    noise = data.MaskingNoise(0.3)
+    played, own = steps(nn.Linear(4, 4), noise=noise)
+    for strength in (0.3, 0.3, 0.9, 0.1):
+        noise.strength = strength
+        assert_same(played, own)
+
+
+class Nested(nn.Identity):
+    """Multiplies by a number in a list, and by one in a dict."""
+
+    def __init__(self) -> None:
+        self.factors = [1.0]
+        self.named = {"a": 1.0}
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) * (self.factors[0] * self.named["a"])
+
+    def backward(self, grad: Any) -> Any:
+        return super().backward(grad) * (self.factors[0] * self.named["a"])
+
+
+def test_changes_inside_lists_and_dicts_are_seen() -> None:
+    played, own = steps(nn.Sequential(nn.Linear(4, 4), Nested()))
+    predictor = ldl.Predictor(played.model)
+    for factor in (1.0, 3.0, 0.5):
+        for step in (played, own):
+            step.model[1].factors[0] = factor  # type: ignore[index]
+            step.model[1].named["a"] = factor + 1  # type: ignore[index]
+        assert_same(played, own)
+        np.testing.assert_allclose(predictor(X), played.model.predict(X), rtol=1e-5)
+
+
+class Dice(nn.Identity):
+    """Adds numbers of a generator of its own."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(1)
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) + self.rng.normal(size=x.shape).astype("float32")
+
+
+def test_a_layer_that_rolls_its_own_dice_is_found_out() -> None:
+    played, own = steps(nn.Sequential(nn.Linear(4, 4), Dice()))
+    with pytest.warns(UserWarning, match="random state"):
+        assert_same(played, own)
+    for _ in range(2):
+        assert_same(played, own)
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.RMSprop])
+def test_momentum_that_comes_later_is_obeyed(make: Any) -> None:
+    moved = []
+    for first in (0.0, 0.9):
+        p = nn.Parameter(np.zeros(3, "float32"))
+        optimizer = make([p], lr=0.1, momentum=first)
+        optimizer.param_groups[0]["momentum"] = 0.9
+        for _ in range(4):
+            p.zero_grad()
+            p.accumulate(np.ones(3, "float32"))
+            optimizer.step()
+        moved.append(p.data.copy())
+    np.testing.assert_array_equal(*moved)
+
+
+def test_a_predictor_or_step_with_another_model_uses_that_one() -> None:
+    one, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    predictor = ldl.Predictor(one)
+    predictor(X)
+    predictor.model = other
+    np.testing.assert_allclose(predictor(X), other.predict(X), rtol=1e-6)
+    step = ldl.TrainStep(one, nn.MSELoss(), optim.SGD(one, lr=0.0))
+    step(X, X)
+    step.loss = nn.L1Loss(reduction="sum")
+    expected = np.abs(one.predict(X) - X).sum()
+    np.testing.assert_allclose(step(X, X), expected, rtol=1e-5)
+
+
+def test_an_optimizer_of_another_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"derive from ldl\.optim\.Optimizer"):
+        ldl.TrainStep(nn.Linear(1, 1), nn.MSELoss(), object())  # type: ignore[arg-type]
+
+
+STEP = """
+import numpy as np, warnings, ldl
+from ldl import nn, optim
+warnings.simplefilter("error")
+model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model))
+x = np.ones((3, 4), "float32")
+print([float(step(x, x)) for _ in range(3)])
+"""
+
+
+@pytest.mark.parametrize("harm", ["whole", "emptied sources", "emptied objects"])
+def test_a_damaged_cache_costs_time_and_nothing_else(harm: str, tmp_path: Path) -> None:
+    def run() -> str:
+        environment = {**os.environ, "LDL_CACHE_DIR": str(tmp_path), "LDL_NUMBA": "1"}
+        return subprocess.run(
+            [sys.executable, "-c", STEP],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    expected = run()
+    pattern = {"whole": "", "emptied sources": "*.py", "emptied objects": "**/*.nb*"}[harm]
+    for path in tmp_path.glob(pattern) if pattern else []:
+        path.write_bytes(b"")
+    assert run() == expected
+
+
+def test_functions_are_compiled_where_numba_has_no_place_for_a_cache(monkeypatch: Any) -> None:
+    from ldl_numpy import numba_math
+
+    plain = numba_math.njit
+
+    def placeless(cache: bool = False, **options: Any) -> Any:
+        def wrap(function: Any) -> Any:
+            if cache:
+                raise RuntimeError("cannot cache function: no locator available")
+            return plain(**options)(function)
+
+        return wrap
+
+    monkeypatch.setattr(numba_math, "njit", placeless)
+    assert numba_math.compiled(nogil=True)(lambda x: x + 1)(2) == 3
