@@ -17,6 +17,7 @@ from ldl_numpy import blocks, uniform
 from ldl_numpy.blocks import Blocks
 from ldl_numpy.record import PlannedStep
 from ldl_numpy.select import CHUNK, Select
+from test_train_step import Scale
 
 rng = np.random.default_rng(0)
 
@@ -102,22 +103,6 @@ def test_a_classifier_with_dropout(dtype: str) -> None:
     data = [(rng.random((2503, 97)).astype(dtype), rng.integers(0, 120, 2503)) for _ in range(3)]
     assert_same_steps(played, own, data)
     assert groups(played)
-
-
-class Scale(nn.Module):
-    """y = sx, with one s for all."""
-
-    def __init__(self) -> None:
-        self.s = nn.Parameter(nn.init.ones((1,)))
-
-    def forward(self, x: Any) -> Any:
-        self.keep(x)
-        return x * self.s.data
-
-    def backward(self, grad: Any) -> Any:
-        x = self.take()
-        self.s.accumulate((grad * x).sum().reshape(1))
-        return grad * self.s.data
 
 
 @pytest.mark.parametrize(**named(ROWS))
