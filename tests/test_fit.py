@@ -481,3 +481,8 @@ def test_a_summary_shows_layers_shapes_and_sizes():
     assert "112 of them frozen" in text
     assert model.training
     assert nn.Sequential(nn.Flatten(), nn.Tanh()).summary((4, 5)).count("N × 20") == 2
+
+
+def test_a_history_is_iterated_by_epochs():
+    history = ldl.History([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
+    assert [row["loss"] for row in history] == history["loss"] == [2.0, 1.0]

@@ -122,7 +122,11 @@ def main(argv: list[str] | None = None) -> int:
     end = time() + 60 * args.minutes
     machine = look(args.rehearse)
     if "device" not in machine:
-        print(f"no CUDA device: {machine['why']}; --rehearse tries the workings", file=sys.stderr)
+        print(
+            f"no CUDA device: {machine['why']}; --rehearse tries the workings on the processor, "
+            "a GPU needs its driver and pip install 'ldl[cuda12]'",
+            file=sys.stderr,
+        )
         return 1
     out = args.out or FOLDER / f"{slug(machine['device'])}.json"
     return run(args, machine, out.resolve(), end)

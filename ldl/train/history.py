@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from math import isnan, nan
 from typing import Any
 
@@ -11,8 +12,9 @@ class History:
     """A row of figures for every epoch.
 
     `history["val_loss"]` is a column, `history.rows[-1]` the last epoch, `len(history)` the number
-    of epochs, and `history.best("val_loss")` the row of the best epoch. The column "lr" is the
-    learning rate of the epoch's first step, the first group's where there are several.
+    of epochs, through whose rows it iterates, and `history.best("val_loss")` the row of the best
+    epoch. The column "lr" is the learning rate of the epoch's first step, the first group's where
+    there are several.
     """
 
     def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -22,6 +24,9 @@ class History:
         if self.rows and name not in self.rows[-1]:
             raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self.rows[-1])}")
         return [row[name] for row in self.rows]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
