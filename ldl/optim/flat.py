@@ -71,12 +71,13 @@ class FlatStore:
             self._stretches[key] = self.values[run], self.grads[run], slots
         return self._stretches[key]
 
-    def have(self, slots: Iterable[str]) -> None:
-        """Make the slots that are not there, zeros."""
-        for name in slots:
-            if name not in self.slots:
-                self.slots[name] = self._zeros()
-                self._stretches.clear()
+    def have(self, slots: Iterable[str]) -> bool:
+        """Make the slots that are not there, zeros, and say so: stretches are then other views."""
+        lacking = [name for name in slots if name not in self.slots]
+        for name in lacking:
+            self.slots[name] = self._zeros()
+            self._stretches.clear()
+        return bool(lacking)
 
     def advance(self) -> None:
         """Count a step for every parameter that has a gradient."""

@@ -153,7 +153,8 @@ class Optimizer:
         for group, stores in zip(self.param_groups, self._stores, strict=True):
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
-                store.have(self._slots(group))
+                if store.have(self._slots(group)):
+                    self._prepared.clear()
                 for run, steps in store.runs():
                     self.update(*store.stretch(run), options, steps + 1)
                 store.advance()
