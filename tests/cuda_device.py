@@ -1,13 +1,14 @@
 """The CuPy backend without CuPy: its arrays on the host, its kernels run there, its graphs kept.
 
 `CudaOnHost` is `ldl_cupy.CupyBackend` but for the device behind it: `connection.log` says what was
-asked of the stream, in order. Work that is captured is not done until its graph is launched.
+asked of the stream, in order. Work that is captured is not done until its graph is launched; the
+two streams of a graph then take turns at random, as far as they do not wait for each other.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,6 +80,14 @@ def _flat(a: Any) -> Any:
     return np.asarray(a) if isinstance(a, np.ndarray) else a
 
 
+class Node(NamedTuple):
+    """A piece of captured work."""
+
+    lane: int
+    work: Any
+    after: int | None
+
+
 class Stream:
     """What `ldl_cupy.device.Device` is, with a log instead of a GPU."""
 
@@ -86,7 +95,9 @@ class Stream:
         DeviceArray.stream = self
         self.sanitize = sanitize
         self.log: list[str] = []
-        self._captured: list[Any] | None = None
+        self._captured: list[Node] | None = None
+        self._lane = 0
+        self._turns = np.random.default_rng(0)
         self.fails = ""
         self.room: float = float("inf")
 
@@ -95,9 +106,14 @@ class Stream:
         if self._captured is not None:
             if name == self.fails:
                 raise RuntimeError(f"{name} cannot be captured")
-            self._captured.append(work)
+            self._note(work)
         else:
             work()
+
+    def _note(self, work: Any, after: int | None = None) -> None:
+        """A node of the graph: after those before it in its lane, and `after` many of the other."""
+        assert self._captured is not None
+        self._captured.append(Node(self._lane, work, after))
 
     def compute(self, function: Any, args: Any, kwargs: Any) -> Any:
         """An operation of CuPy's own: a result in memory that a graph fills again."""
@@ -111,9 +127,9 @@ class Stream:
                 def again() -> None:
                     made[...] = function(*args, **kwargs)
 
-                self._captured.append(again)
+                self._note(again)
             else:
-                self._captured.append(lambda: function(*args, **kwargs))
+                self._note(lambda: function(*args, **kwargs))
         self.log.append(getattr(function, "__name__", "cupy"))
         if isinstance(result, (np.ndarray, np.generic)):
             return np.asarray(result).view(DeviceArray)
@@ -144,13 +160,41 @@ class Stream:
             captured = self._captured
         finally:
             self._captured = None
+        joined = max((node.after or 0 for node in captured if node.lane == 0), default=0)
+        assert joined == sum(node.lane for node in captured), "the second stream was not joined"
         self.log.append("end")
         return SimpleNamespace(launch=lambda: self._launch(captured))
 
-    def _launch(self, captured: list[Any]) -> None:
-        self.log.append("graph")
-        for work in captured:
+    def aside(self, work: Any) -> Any:
+        if self._captured is None:
             work()
+            return None
+        fork = sum(node.lane == 0 for node in self._captured)
+        self._lane = 1
+        try:
+            self._note(lambda: None, fork)
+            work()
+        finally:
+            self._lane = 0
+        return sum(node.lane for node in self._captured)
+
+    def join(self, done: Any) -> None:
+        assert (done is None) == (self._captured is None)
+        if done is not None:
+            self._note(lambda: None, done)
+
+    def _launch(self, captured: list[Node]) -> None:
+        self.log.append("graph")
+        lanes = [[node for node in captured if node.lane == lane] for lane in (0, 1)]
+        done = [0, 0]
+        while done != [len(lane) for lane in lanes]:
+            lane = int(self._turns.integers(2))
+            if done[lane] == len(lanes[lane]):
+                continue
+            node = lanes[lane][done[lane]]
+            if done[1 - lane] >= (node.after or 0):
+                node.work()
+                done[lane] += 1
 
 
 class CudaOnHost(CupyBackend):

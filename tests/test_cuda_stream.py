@@ -22,8 +22,7 @@ class OutOfMemoryError(Exception):
 
 class Event:
     def __init__(self, log: list[str]) -> None:
-        self.log, self.number = log, sum(x.startswith("record") for x in log)
-        log.append(f"record {self.number}")
+        self.log, self.number = log, -1
 
     def synchronize(self) -> None:
         self.log.append(f"wait {self.number}")
@@ -40,7 +39,14 @@ class Stream:
         self.cuda.current.pop()
 
     def record(self, event: Event | None = None) -> Event:
-        return Event(self.cuda.log)
+        log = self.cuda.log
+        event = Event(log)
+        event.number = sum(x.startswith("record") for x in log)
+        log.append(f"record {event.number} on {self.name}")
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        self.cuda.log.append(f"{self.name} after {event.number}")
 
     def begin_capture(self) -> None:
         assert not self.capturing
@@ -100,8 +106,13 @@ class Cuda:
 
     def Stream(self, non_blocking: bool) -> Stream:
         assert non_blocking
+        name = ("private", "second")[self.log.count("new stream")]
         self.log.append("new stream")
-        return Stream(self, "private")
+        return Stream(self, name)
+
+    def Event(self, disable_timing: bool) -> Event:
+        assert disable_timing
+        return Event(self.log)
 
     def MemoryPool(self) -> Any:
         return SimpleNamespace(malloc="private pool")
@@ -152,7 +163,9 @@ def test_a_capture_is_on_a_private_stream_and_pool_and_launched_on_the_current_o
     graph = device.capture(lambda: cuda.log.append(f"work on {cuda.top().name}"))
     assert cuda.log == [
         "new stream",
+        "new stream",
         "pool",
+        "ready on second",
         "ready on private",
         "begin on private",
         "work on private",
@@ -163,7 +176,31 @@ def test_a_capture_is_on_a_private_stream_and_pool_and_launched_on_the_current_o
     graph.launch()
     assert cuda.log == ["launch on default"]
     device.capture(lambda: None)
-    assert "new stream" not in cuda.log, "one stream, so one workspace, for all captures"
+    assert "new stream" not in cuda.log, "the same streams, so the same workspaces, for all captures"
+
+
+def test_work_aside_is_on_a_second_stream_between_a_fork_and_a_join(cuda: Cuda) -> None:
+    device = device_of(cuda)
+
+    def work() -> None:
+        done = device.aside(lambda: cuda.log.append(f"aside on {cuda.top().name}"))
+        cuda.log.append(f"work on {cuda.top().name}")
+        device.join(done)
+
+    device.capture(work)
+    assert cuda.log[cuda.log.index("begin on private") : -1] == [
+        "begin on private",
+        "record 0 on private",
+        "second after 0",
+        "aside on second",
+        "record 1 on second",
+        "work on private",
+        "private after 1",
+        "end",
+    ]
+    cuda.log.clear()
+    work()
+    assert cuda.log == ["aside on default", "work on default"], "one stream without a capture"
 
 
 def test_a_capture_that_fails_is_ended_and_the_next_one_goes_well(cuda: Cuda) -> None:

@@ -32,6 +32,7 @@ class Device:
         self.xp = xp
         self._ready = ready
         self._stream: Any = None
+        self._second: Any = None
         self._ring: list[tuple[Any, Any]] = [(None, None)] * RING
         self._turn = 0
         self._lock = Lock()
@@ -94,13 +95,16 @@ class Device:
         with self._lock:
             if self._stream is None:
                 self._stream = cuda.Stream(non_blocking=True)
+                self._second = cuda.Stream(non_blocking=True)
             return self._captured(work)
 
     def _captured(self, work: Callable[[], None]) -> Captured:
         cuda = self.xp.cuda
         pool = cuda.MemoryPool()
         with self._stream, cuda.using_allocator(pool.malloc):
-            self._ready()
+            for stream in (self._second, self._stream):
+                with stream:
+                    self._ready()
             self._stream.begin_capture()
             try:
                 work()
@@ -109,6 +113,28 @@ class Device:
                 raise
             graph = self._stream.end_capture()
         return Captured(graph, pool)
+
+    def aside(self, work: Callable[[], None]) -> Any:
+        """Do it on the second stream where a capture is under way, else now.
+
+        It comes after what the current stream has been given; `join` takes what this gives.
+        """
+        here = self.xp.cuda.get_current_stream()
+        if self._stream is None or here != self._stream:
+            work()
+            return None
+        self._second.wait_event(self._event(here))
+        with self._second:
+            work()
+            return self._event(self._second)
+
+    def join(self, done: Any) -> None:
+        """Let the current stream wait for what was done aside."""
+        if done is not None:
+            self.xp.cuda.get_current_stream().wait_event(done)
+
+    def _event(self, stream: Any) -> Any:
+        return stream.record(self.xp.cuda.Event(disable_timing=True))
 
 
 class Captured:

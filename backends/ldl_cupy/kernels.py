@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ldl_cupy.lanes import beside
 from ldl_cupy.launch import Launcher, common
 from ldl_cupy.source import CudaSource
 from ldl_numpy.fuse import fuse
@@ -39,7 +40,8 @@ class Kernels:
 
     def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
         """The operations, as launches."""
-        return [self._translated(op) for op in fuse(ops, kept, self.loop)]
+        done = [self._translated(op) for op in fuse(ops, kept, self.loop)]
+        return beside(done, self._device)
 
     def loop(self, loop: Loop, stored: set[Value]) -> Op:
         """The loop as one launch."""
