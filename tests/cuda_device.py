@@ -197,6 +197,39 @@ class Stream:
                 done[lane] += 1
 
 
+class Gemm:
+    """`ldl_cupy.gemm` on the host. It `has` these epilogues; what is asked of them is noted."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.has = {"bias", "sums_a", "sums_b"}
+
+    def offers(self, epilogue: str, a: Any, b: Any, out: Any) -> bool:
+        assert a.shape[1] == b.shape[0]
+        assert out.shape == (a.shape[0], b.shape[1])
+        return epilogue in self.has
+
+    def matmul_bias(self, a: Any, b: Any, bias: Any, out: Any) -> None:
+        given, held = _plain((a, b, bias)), np.asarray(out)
+
+        def product() -> None:
+            np.copyto(held, given[0] @ given[1] + given[2])
+
+        self.stream.do("matmul_bias", product)
+
+    def matmul_sums(self, a: Any, b: Any, out: Any, sums: Any, of: str) -> bool:
+        if f"sums_{of}" not in self.has:
+            return False
+        (a, b), held, totals = _plain((a, b)), np.asarray(out), np.asarray(sums)
+
+        def product() -> None:
+            np.copyto(held, a @ b)
+            np.copyto(totals, b.sum(0) if of == "b" else a.sum(1))
+
+        self.stream.do("matmul_sums", product)
+        return True
+
+
 class CudaOnHost(CupyBackend):
     """The CuPy backend on the host."""
 
@@ -207,7 +240,7 @@ class CudaOnHost(CupyBackend):
             assert options == launch.OPTIONS
             return Module(stream, code)
 
-        self._connect(_Namespace(raw_module), DeviceArray, stream, SimpleNamespace())
+        self._connect(_Namespace(raw_module), DeviceArray, stream, Gemm(stream))
 
     device = "the host"
 

@@ -1,4 +1,4 @@
-"""cuBLASLt on the host: column-major products in NumPy, behind the calls of `ldl_cupy.gemm`.
+"""cuBLASLt on the host: column-major products in NumPy, behind the calls of `ldl_cupy.algorithm`.
 
 Addresses are of host memory. What the library would refuse is refused here: attributes of a wrong
 size, addresses less aligned than the algorithm was promised, epilogues without their vector.
@@ -14,7 +14,18 @@ import numpy as np
 from nvmath.bindings import cublasLt as real
 
 LAYOUTS = ("rows", "padded rows", "transposed", "padded transposed")
-TYPES = {0: np.dtype("f"), 1: np.dtype("d")}
+TYPES = {0: np.dtype("f"), 1: np.dtype("d"), 14: np.dtype("u2")}
+
+
+def widened(x: Any) -> Any:
+    """What 16 bits of bfloat16 stand for."""
+    return (np.asarray(x).astype("u4") << 16).view("f")
+
+
+def narrowed(x: Any) -> Any:
+    """The nearest bfloat16 of finite numbers, ties to even, as 16 bits."""
+    bits = np.ascontiguousarray(x, "f").view("u4")
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("u2")
 
 
 def matrix(rows: int, columns: int, layout: str = "rows", dtype: Any = "float64") -> Any:
@@ -48,10 +59,6 @@ def seen(address: int, dtype: np.dtype[Any], rows: int, columns: int, ld: int) -
     return np.lib.stride_tricks.as_strided(flat, (rows, columns), strides, writeable=True)
 
 
-def gelu(z: Any) -> Any:
-    return z * 0.5 * (1 + np.tanh((2 / np.pi) ** 0.5 * (z + 0.044715 * z**3)))
-
-
 def finish(d: Any, a: Any, b: Any, epilogue: str, vector: Any) -> None:
     """What an epilogue does to D, or to its vector: a bias a row of D, sums over k."""
     if epilogue == "BGRADA":
@@ -60,10 +67,6 @@ def finish(d: Any, a: Any, b: Any, epilogue: str, vector: Any) -> None:
         vector[:] = b.sum(axis=0)
     elif epilogue != "DEFAULT":
         d += vector[:, None]
-        if epilogue == "RELU_BIAS":
-            np.maximum(d, 0, out=d)
-        elif epilogue == "GELU_BIAS":
-            d[:] = gelu(d)
 
 
 class cuBLASLtError(Exception):
@@ -110,6 +113,9 @@ class FakeLt:
         dtype = real.get_matmul_desc_attribute_dtype(name)
         self._set(desc, real.MatmulDescAttribute(name), buffer, size, dtype)
 
+    def matrix_layout_set_attribute(self, layout: int, name: Any, buffer: int, size: int) -> None:
+        self._set(layout, name, buffer, size, real.get_matrix_layout_attribute_dtype(name))
+
     def matmul_preference_set_attribute(self, p: int, name: Any, buffer: int, size: int) -> None:
         self._set(p, name, buffer, size, real.get_matmul_preference_attribute_dtype(name))
 
@@ -151,31 +157,38 @@ class FakeLt:
         assert ctypes.c_uint64.from_address(algorithm).value == 11
         for name, address in zip("ABCD", (a, b, c, d), strict=True):
             assert address % promised[f"MIN_ALIGNMENT_{name}_BYTES"] == 0
-        matrices = []
-        for address, layout, name in ((a, al, "TRANSA"), (b, bl, "TRANSB")):
-            matrix = seen(address, **self.objects[layout])
-            matrices.append(matrix.T if operation[name] else matrix)
         dtype = operation["scale"]
         one, old = (
             np.frombuffer(ctypes.string_at(x, dtype.itemsize), dtype) for x in (alpha, beta)
         )
-        product = one * (matrices[0] @ matrices[1])
-        result = seen(d, **self.objects[dl])
-        result[:] = product + old * result if old else product
         vector = None
-        if operation["epilogue"] != "DEFAULT":
-            assert operation["BIAS_POINTER"] % 16 == 0
-            length = result.shape[operation["epilogue"] == "BGRADB"]
-            vector = seen(operation["BIAS_POINTER"], dtype, length, 1, length)[:, 0]
-        finish(result, *matrices, operation["epilogue"], vector)
+        for turn in range(self.objects[dl].get("BATCH_COUNT", 1)):
+            left, right = self._matrix(a, al, turn), self._matrix(b, bl, turn)
+            left = left.T if operation["TRANSA"] else left
+            right = right.T if operation["TRANSB"] else right
+            product = one * (left @ right)
+            result = self._matrix(d, dl, turn)
+            result[:] = product + old * result if old else product
+            if operation["epilogue"] != "DEFAULT":
+                assert operation["BIAS_POINTER"] % 16 == 0
+                length = result.shape[operation["epilogue"] == "BGRADB"]
+                vector = seen(operation["BIAS_POINTER"], dtype, length, 1, length)[:, 0]
+            finish(result, left, right, operation["epilogue"], vector)
         self.runs.append(operation | {"space": space, "size": size, "stream": stream})
+
+    def _matrix(self, address: int, layout: int, turn: int) -> Any:
+        """One of a batch's matrices; bfloat16 as float32."""
+        told = self.objects[layout]
+        dtype = told["dtype"]
+        if turn:
+            assert turn < told["BATCH_COUNT"]
+            address += turn * told["STRIDED_BATCH_OFFSET"] * dtype.itemsize
+        found = seen(address, dtype, told["rows"], told["columns"], told["ld"])
+        return widened(found) if dtype == np.uint16 else found
 
 
 class FakeCupy:
-    """The parts of `cupy` that `ldl_cupy.gemm` uses, on the host; `products` counts its own."""
-
-    tanh = staticmethod(np.tanh)
-    maximum = staticmethod(np.maximum)
+    """The parts of `cupy` that products use, on the host; `products` counts its own."""
 
     def __init__(self) -> None:
         self.products = 0

@@ -131,7 +131,7 @@ def test_the_third_step_of_a_kind_is_one_copy_and_one_launch(host: Any) -> None:
     log = host.connection.log
     assert_follows(played, own, X, LABELS)
     assert "begin" not in log
-    assert log.count("matmul") == 8
+    assert sum(name.startswith("matmul") for name in log) == 8
     log.clear()
     assert_follows(played, own, X, LABELS)
     assert (log[:3], log[-3:]) == (["copy", "copy", "begin"], ["end", "send", "graph"])
@@ -377,7 +377,7 @@ def test_class_weights_need_no_product_beside_the_layers(device: Any) -> None:
     for _ in range(3):
         assert_follows(played, own, X, LABELS)
     (recording,) = played._recordings.values()
-    assert recording.does.count("matmul") == 8  # type: ignore[attr-defined]
+    assert sum(name.startswith("matmul") for name in recording.does) == 8  # type: ignore[attr-defined]
     assert_graph(played)
 
 

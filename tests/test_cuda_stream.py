@@ -176,7 +176,7 @@ def test_a_capture_is_on_a_private_stream_and_pool_and_launched_on_the_current_o
     graph.launch()
     assert cuda.log == ["launch on default"]
     device.capture(lambda: None)
-    assert "new stream" not in cuda.log, "the same streams, so the same workspaces, for all captures"
+    assert "new stream" not in cuda.log, "the same streams, so the same workspaces, for all"
 
 
 def test_work_aside_is_on_a_second_stream_between_a_fork_and_a_join(cuda: Cuda) -> None:

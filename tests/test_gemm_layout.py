@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_cublaslt import LAYOUTS, finish, gelu, matrix, seen
+from fake_cublaslt import LAYOUTS, finish, matrix, seen
 from ldl_cupy.layout import Gemm, describe
 
 
@@ -24,7 +24,8 @@ def emulate(told: Gemm, a: Any, b: Any, out: Any, vector: Any = None, beta: int 
 
 
 def described(a: Any, b: Any, out: Any, epilogue: str | None = None) -> Gemm | None:
-    return describe(a.shape, a.strides, b.shape, b.strides, out.strides, a.dtype.itemsize, epilogue)
+    sizes = a.dtype.itemsize, out.dtype.itemsize
+    return describe(a.shape, a.strides, b.shape, b.strides, out.strides, sizes, epilogue)
 
 
 sizes = st.tuples(*[st.integers(1, 37)] * 3)
@@ -46,19 +47,17 @@ def test_a_product_of_any_two_layouts_is_described(
         assert np.isnan(out.base[:, n:]).all()
 
 
-@given(st.tuples(*[st.integers(2, 37)] * 3), layouts, st.sampled_from(("bias", "relu", "gelu")))
+@given(st.tuples(*[st.integers(2, 37)] * 3), layouts)
 def test_a_bias_is_one_number_a_column(
-    size: tuple[int, int, int], layout: tuple[str, str, str], epilogue: str
+    size: tuple[int, int, int], layout: tuple[str, str, str]
 ) -> None:
     (m, k, n), (of_a, of_b, of_out) = size, layout
     a, b, out, bias = matrix(m, k, of_a), matrix(k, n, of_b), matrix(m, n, of_out), np.arange(n)
-    told = described(a, b, out, epilogue)
+    told = described(a, b, out, "bias")
     assert told is not None
     assert told.vector == n
     emulate(told, a, b, out, bias)
-    z = a @ b + bias
-    expected = {"bias": z, "relu": np.maximum(z, 0), "gelu": gelu(z)}
-    np.testing.assert_allclose(out, expected[epilogue], atol=1e-12)
+    np.testing.assert_allclose(out, a @ b + bias, atol=1e-12)
 
 
 @given(st.tuples(*[st.integers(2, 37)] * 3), layouts, st.sampled_from("ab"))

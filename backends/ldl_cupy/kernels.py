@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ldl_cupy.epilogues import with_epilogues
 from ldl_cupy.lanes import beside
 from ldl_cupy.launch import Launcher, common
 from ldl_cupy.source import CudaSource
@@ -29,6 +30,8 @@ class Kernels:
         self._device = backend.connection
         self._launcher: Launcher = backend.launcher
         self._matmul: Run = backend.matmul
+        self._gemm: Any = backend.gemm
+        self._sum_rows: Run = backend.sum_rows
         self._xp = backend.xp
         self._functions: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
@@ -40,6 +43,8 @@ class Kernels:
 
     def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
         """The operations, as launches."""
+        if self._gemm is not None:
+            ops = with_epilogues(ops, kept, self._gemm.offers)
         done = [self._translated(op) for op in fuse(ops, kept, self.loop)]
         return beside(done, self._device)
 
@@ -83,6 +88,11 @@ class Kernels:
             return partial(self._draw, op.run.kind, len(self.draws) - 1)
         if op.ufunc == "matmul" and all(isinstance(x, Ref) for x in op.inputs):
             return self._matmul
+        if op.ufunc == "matmul_bias":
+            run: Run = self._gemm.matmul_bias
+            return run
+        if op.ufunc in ("matmul_sums_a", "matmul_sums_b"):
+            return partial(self._product_and_sums, op.ufunc[-1])
         if op.ufunc in ("sum", "max", "min"):
             if op.ufunc != "min" and _along_rows(op):
                 return partial(self._reduce, op.ufunc)
@@ -99,6 +109,11 @@ class Kernels:
     def _draw(self, kind: str, index: int, out: Any) -> None:
         fill = getattr(self._launcher, f"fill_{kind}")
         fill(out, self.keys[3 * index : 3 * index + 3])
+
+    def _product_and_sums(self, of: str, a: Any, b: Any, out: Any, sums: Any) -> None:
+        if not self._gemm.matmul_sums(a, b, out, sums, of):
+            self._matmul(a, b, out)
+            self._sum_rows(b if of == "b" else a.T, sums)
 
     def _reduce(self, kind: str, a: Any, out: Any) -> None:
         self._launcher.reduce_rows(kind, a.reshape(-1, a.shape[-1]), out.reshape(-1))

@@ -48,9 +48,9 @@ def beside(ops: list[Op], device: Streams) -> list[Op]:
 
 
 def _alone(ops: list[Op], i: int) -> bool:
-    """Whether it is a product and no later operation touches its result, or changes its operands."""
+    """Whether it is a product whose result, and operands, no later operation touches or changes."""
     op = ops[i]
-    if op.ufunc != "matmul":
+    if not op.ufunc.startswith("matmul"):
         return False
     written, read = _values(op.outputs), _values(op.inputs)
     return not any(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 
 _EPILOGUES = {
     None: "DEFAULT",
     "bias": "BIAS",
-    "relu": "RELU_BIAS",
-    "gelu": "GELU_BIAS",
     "sums_a": "BGRADB",
     "sums_b": "BGRADA",
 }
@@ -36,6 +36,9 @@ class Gemm:
     epilogue: str = "DEFAULT"
     vector: int = 0
     """The length of the bias, or of the sums."""
+    batch: int = 1
+    steps: tuple[int, int, int] = (0, 0, 0)
+    """The elements from one of a batch's matrices A, B and D to the next."""
 
     @property
     def stored_a(self) -> tuple[int, int]:
@@ -75,23 +78,49 @@ def describe(
     b_shape: tuple[int, ...],
     b_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
-    itemsize: int,
+    itemsizes: tuple[int, int],
     epilogue: str | None = None,
 ) -> Gemm | None:
-    """The product of a (M, K) and b (K, N) into a row-major (M, N); strides are in bytes.
+    """The product of a (..., M, K) and b (..., K, N) into row-major (..., M, N).
 
-    `epilogue` is None, "bias", "relu" or "gelu" (bias, then the activation), or "sums_a" or
-    "sums_b". None is the answer to empty matrices, to an epilogue where a dimension that it works
-    along is 1, and to strides that are neither a row-major matrix's nor its transpose's.
+    `a` and `b` have the same axes before the last two, or one has none and serves for all. Strides
+    are in bytes, `itemsizes` those of the operands and of the result. `epilogue` is None, "bias",
+    "sums_a" or "sums_b". None is the answer to empty matrices, to an epilogue of a batch or where a
+    dimension that it works along is 1, to strides that are neither a row-major matrix's nor its
+    transpose's, and to batches whose matrices do not follow each other evenly.
     """
-    (n, k), m = a_shape, b_shape[1]
-    left = orientation(b_shape, b_strides, itemsize)
-    right = orientation(a_shape, a_strides, itemsize)
-    ldd = leading((n, m), out_strides, itemsize)
+    size, result_size = itemsizes
+    (n, k), m = a_shape[-2:], b_shape[-1]
+    left = orientation(b_shape[-2:], b_strides[-2:], size)
+    right = orientation(a_shape[-2:], a_strides[-2:], size)
+    ldd = leading((n, m), out_strides[-2:], result_size)
     if left is None or right is None or ldd is None or 0 in (m, n, k):
         return None
-    if epilogue is not None and 1 in ((m, k) if epilogue[:4] != "sums" else (m, n, k)):
+    if epilogue is not None and 1 in ((m, k) if epilogue == "bias" else (m, n, k)):
         return None
     vector = 0 if epilogue is None else n if epilogue == "sums_a" else m
     (transa, lda), (transb, ldb) = left, right
-    return Gemm(m, n, k, transa, transb, lda, ldb, ldd, _EPILOGUES[epilogue], vector)
+    told = m, n, k, transa, transb, lda, ldb, ldd, _EPILOGUES[epilogue], vector
+    axes = a_shape[:-2] or b_shape[:-2]
+    if not axes:
+        return Gemm(*told)
+    if epilogue is not None or any(x[:-2] not in ((), axes) for x in (a_shape, b_shape)):
+        return None
+    steps = (
+        _step(b_shape[:-2], b_strides[:-2], size),
+        _step(a_shape[:-2], a_strides[:-2], size),
+        _step(axes, out_strides[:-2], result_size),
+    )
+    left_step, right_step, step = steps
+    if left_step is None or right_step is None or step is None or 0 in axes:
+        return None
+    return Gemm(*told, prod(axes), (left_step, right_step, step))
+
+
+def _step(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> int | None:
+    """The elements from one matrix to the next, along all axes; None where they differ."""
+    long = [(n, stride) for n, stride in zip(shape, strides, strict=True) if n > 1]
+    if any(outer != n * inner for (_, outer), (n, inner) in pairwise(long)):
+        return None
+    step = long[-1][1] if long else 0
+    return None if step < 0 or step % itemsize else step // itemsize
