@@ -121,15 +121,17 @@ def test_matrices_that_do_not_follow_each_other_evenly_are_copied(lt: FakeLt) ->
 def test_operands_of_16_bits_are_bfloat16_and_their_product_is_float32(lt: FakeLt) -> None:
     a, b = narrowed(matrix(5, 7)), narrowed(matrix(4, 7)).T
     exact = widened(a) @ widened(b)
+    out = host(np.empty((5, 4), "f"))
     for precision in ("float32", "bf16"):
         ldl.set_matmul_precision(precision)
-        out = gemm.matmul(host(a), host(b))
-        assert out.dtype == np.float32
+        gemm.matmul_halves(host(a), host(b), out)
         np.testing.assert_allclose(out, exact, rtol=1e-5)
         assert lt.runs[-1]["compute"] == 68, "float32 sums of what is stored"
-    bias = host(np.arange(4, dtype="f"))
-    np.testing.assert_allclose(gemm.matmul_bias(host(a), host(b), bias), exact + bias, rtol=1e-5)
-    assert lt.runs[-1]["epilogue"] == "BIAS"
+    np.testing.assert_array_equal(gemm.matmul(host(a), host(b)), a @ b)
+    assert gemm.cupy.products == 1, "a user's own numbers of 16 bits are whole numbers"
+    lt.refused = {"DEFAULT"}
+    with pytest.raises(RuntimeError, match=r"set_matmul_precision\('float32'\)"):
+        gemm.matmul_halves(host(a[:3]), host(b), host(np.empty((3, 4), "f")))
 
 
 def test_what_is_offered_is_asked_without_arrays_once(lt: FakeLt) -> None:

@@ -27,6 +27,12 @@ template <int N, typename T> INLINE void store(T* to, const Pack<T, N>& x) {
     *reinterpret_cast<Pack<T, N>*>(to) = x;
 }
 
+// The nearest bfloat16, ties to even.
+INLINE unsigned short bfloat16(float x) {
+    const unsigned bits = __float_as_uint(x);
+    return x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : 0x7fc0;
+}
+
 // The sum over the threads of a block whose places are at, at ± stride, ..., `count` of them.
 template <typename T> INLINE T add_up(T value, int at, int count, int stride) {
     __shared__ T cells[BLOCK];

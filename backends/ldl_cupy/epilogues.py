@@ -14,8 +14,8 @@ from typing import Any
 from ldl_numpy.loops import KNOWN
 from ldl_numpy.trace import Op, Ref, Value
 
-Offers = Callable[[str, Any, Any, Any], bool]
-"""Whether there is a kernel for an epilogue with arrays like a, b and a @ b."""
+Offers = Callable[[str | None, Any, Any, Any], bool]
+"""Whether there is a kernel for an epilogue, or for none, with arrays like a, b and a @ b."""
 
 TRANSPOSED = (("transpose", ()),)
 

@@ -15,12 +15,18 @@ from ldl.precision import get_matmul_precision
 from ldl_cupy.algorithm import Algorithm, load, reserve
 from ldl_cupy.layout import describe, orientation
 
-__all__ = ["load", "matmul", "matmul_bias", "matmul_sums", "offers", "reserve"]
+__all__ = [
+    "load",
+    "matmul",
+    "matmul_bias",
+    "matmul_halves",
+    "matmul_sums",
+    "offers",
+    "reserve",
+]
 
 VECTOR_ALIGNMENT = 16  # some kernels read the epilogue's vector in words of so many bytes
 PACKED = 64  # bytes: what an optimizer's flat store and a plan's memory are multiples of
-RESULTS = {"f": "f", "d": "d", "H": "f"}
-"""Types of operands, and of their product: "H", 16 bits, holds bfloat16."""
 
 _algorithms: dict[tuple[Any, ...], Algorithm | None] = {}
 
@@ -32,18 +38,20 @@ def _product(
     accumulate: bool,
     epilogue: str | None = None,
     vector: Array | None = None,
+    halves: bool = False,
 ) -> Array | None:
     """The product, or None, with nothing done, where cuBLASLt cannot be asked or has no answer."""
     dtype, shape, inner = a.dtype, a.shape, b.shape
     if len(shape) < 2 or len(inner) < 2 or shape[-1] != inner[-2]:
         return None
-    if dtype.char not in RESULTS or b.dtype != dtype:
+    if dtype.char not in ("H" if halves else "fd") or b.dtype != dtype:
         return None
+    kind = "f" if halves else dtype.char
     batch = shape[:-2] or inner[:-2]
     whole = (*batch, shape[-2], inner[-1])
     if out is None:
-        out = cupy.empty(whole, RESULTS[dtype.char])
-    elif out.dtype.char != RESULTS[dtype.char] or out.shape != whole:
+        out = cupy.empty(whole, kind)
+    elif out.dtype.char != kind or out.shape != whole:
         return None
     left, right, result = b.data.ptr, a.data.ptr, out.data.ptr
     # The lowest bit that is set in an address is its alignment.
@@ -56,7 +64,7 @@ def _product(
     tidy_a, tidy_b = _tidy(a), _tidy(b)
     if tidy_a is a and tidy_b is b:
         return None
-    return _product(tidy_a, tidy_b, out, accumulate, epilogue, vector)
+    return _product(tidy_a, tidy_b, out, accumulate, epilogue, vector, halves)
 
 
 def _found(
@@ -87,13 +95,15 @@ def _sought(
     return algorithm if algorithm.search(vector) else None
 
 
-def offers(epilogue: str, a: Any, b: Any, out: Any) -> bool:
+def offers(epilogue: str | None, a: Any, b: Any, out: Any) -> bool:
     """Whether cuBLASLt has a kernel for an epilogue of `describe` where matrices like these are.
 
-    Only their types, shapes and strides are looked at.
+    Only their types, shapes and strides are looked at; 16 unsigned bits stand for bfloat16.
     """
-    fits = b.dtype == a.dtype and RESULTS.get(a.dtype.char) == out.dtype.char
-    if not fits or {a.ndim, b.ndim} != {2}:
+    kind = {"H": "f"}.get(a.dtype.char, a.dtype.char)
+    if kind not in "fd" or b.dtype != a.dtype or out.dtype.char != kind:
+        return False
+    if epilogue is not None and {a.ndim, b.ndim} != {2}:
         return False
     return _found(a, b, out, (PACKED, PACKED, PACKED), epilogue, PACKED) is not None
 
@@ -128,9 +138,18 @@ def matmul(a: Array, b: Array, out: Array = None, accumulate: bool = False) -> A
     return cupy.matmul(a, b, out=out)
 
 
+def matmul_halves(a: Array, b: Array, out: Array) -> None:
+    """`a @ b` into float32 for bfloat16 held in 16 unsigned bits."""
+    if _product(a, b, out, False, halves=True) is None:
+        raise RuntimeError(
+            f"cuBLASLt cannot multiply bfloat16 of {a.shape} and {b.shape} on this GPU: use "
+            "ldl.set_matmul_precision('float32')"
+        )
+
+
 def matmul_bias(a: Array, b: Array, bias: Array, out: Array = None) -> Array:
     """`a @ b + bias`, in one kernel where cuBLASLt has one and can read the bias as it lies."""
-    if a.ndim == b.ndim == 2 and _is_vector(bias, b.shape[1], RESULTS.get(a.dtype.char)):
+    if a.ndim == b.ndim == 2 and _is_vector(bias, b.shape[1], a.dtype.char):
         done = _product(a, b, out, False, "bias", bias)
         if done is not None:
             return done

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ldl.precision import get_matmul_precision
 from ldl_cupy.epilogues import with_epilogues
+from ldl_cupy.halves import with_halves
 from ldl_cupy.lanes import beside
 from ldl_cupy.launch import Launcher, common
 from ldl_cupy.source import CudaSource
@@ -44,6 +46,8 @@ class Kernels:
     def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
         """The operations, as launches."""
         if self._gemm is not None:
+            if get_matmul_precision() == "bf16":
+                ops = with_halves(ops, self._gemm.offers)
             ops = with_epilogues(ops, kept, self._gemm.offers)
         done = [self._translated(op) for op in fuse(ops, kept, self.loop)]
         return beside(done, self._device)
@@ -88,8 +92,8 @@ class Kernels:
             return partial(self._draw, op.run.kind, len(self.draws) - 1)
         if op.ufunc == "matmul" and all(isinstance(x, Ref) for x in op.inputs):
             return self._matmul
-        if op.ufunc == "matmul_bias":
-            run: Run = self._gemm.matmul_bias
+        if op.ufunc in ("matmul_bias", "matmul_halves"):
+            run: Run = getattr(self._gemm, op.ufunc)
             return run
         if op.ufunc in ("matmul_sums_a", "matmul_sums_b"):
             return partial(self._product_and_sums, op.ufunc[-1])

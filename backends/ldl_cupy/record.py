@@ -12,6 +12,7 @@ import numpy as np
 
 from ldl.nn.differentiable import DeviceError
 from ldl.nn.module import Differentiable
+from ldl.precision import get_matmul_precision
 from ldl_cupy.kernels import Kernels
 from ldl_cupy.source import CudaSource
 from ldl_cupy.tape import Known, Tape
@@ -88,6 +89,7 @@ class DeviceStep(Recorded):
         traced = dry_run(function, parts, inputs, hosts.host)
         super().__init__(function, parts, traced)
         self.known: Known = {}
+        self._precision = get_matmul_precision()
         self._tape: Tape = backend.tape
         self.gather = backend.launcher.take
         held = {id(x): backend.xp.empty(x.shape, x.dtype) for x in inputs}
@@ -99,6 +101,10 @@ class DeviceStep(Recorded):
         self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
         self.does = self._plan.does
         self.bytes = self._plan.bytes
+
+    def valid(self) -> bool:
+        """Also whether products are to be as exact as they were then."""
+        return self._precision == get_matmul_precision() and super().valid()
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""

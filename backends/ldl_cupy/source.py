@@ -17,7 +17,7 @@ from ldl_numpy.body import Body, kind_of
 from ldl_numpy.loops import Loop
 from ldl_numpy.trace import Ref, Value
 
-TYPES = {"f4": "float", "f8": "double", "i8": "Size", "b1": "bool"}
+TYPES = {"f4": "float", "f8": "double", "i8": "Size", "b1": "bool", "u2": "unsigned short"}
 BLOCK, WARP = 256, 32
 GRID, PARTS, ROWS = 4096, 64, 4
 """The most blocks, the most that share a column's rows, and the fewest rows of a thread."""
@@ -44,6 +44,7 @@ class CudaSource(Body):
         "log1p": "log1p({0})",
         "expm1": "expm1({0})",
         "tanh": "tanh({0})",
+        "bf16": "bfloat16({0})",
     }
     binary: ClassVar[dict[str, str]] = {
         "add": "{0} + {1}",

@@ -12,8 +12,8 @@ import numpy as np
 from ldl_numpy.loops import COMPARISONS, Loop, role
 from ldl_numpy.trace import Op, Ref, Value
 
-KINDS = {np.dtype(t): k for t, k in (("f4", "f4"), ("f8", "f8"), ("i8", "i8"), ("?", "b1"))}
-"""The types that loops know, and their short names."""
+KINDS = {np.dtype(t): t for t in ("f4", "f8", "i8", "b1", "u2")}
+"""The types that loops know, and their short names; "u2" holds bfloat16."""
 
 
 def kind_of(x: Any) -> str:
@@ -102,6 +102,8 @@ class Body:
             self.added.append(self._as(name, op.inputs[0], kind_of(out)))
             return
         kind = kind_of(out)
+        if op.ufunc == "bf16":
+            kind = kind_of(op.inputs[0])
         if op.ufunc in COMPARISONS:
             compared = [x.value.dtype if isinstance(x, Ref) else x for x in op.inputs]
             kind = kind_of(np.result_type(*compared))

@@ -20,7 +20,7 @@ UNARY = {
 }
 BINARY = {"add", "subtract", "multiply", "divide", "maximum", "minimum"}
 TYPES = (np.float32, np.float64, np.int64, np.bool_)
-KNOWN = {*UNARY, *BINARY, *COMPARISONS, "where", "clip", "astype", "sum"}
+KNOWN = {*UNARY, *BINARY, *COMPARISONS, "where", "clip", "astype", "sum", "bf16"}
 
 
 class Loop:
@@ -84,7 +84,8 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
     (out,) = op.outputs
     shape: tuple[int, ...]
     array = out.resolve(out.value.array)
-    if array.dtype not in TYPES or not array.flags.c_contiguous:
+    known = array.dtype in TYPES or op.ufunc == "bf16"
+    if not known or not array.flags.c_contiguous:
         return None
     if op.ufunc == "sum":
         (x,) = op.inputs

@@ -1,0 +1,52 @@
+"""Operands of large products stored as bfloat16, where products round them to that in any case.
+
+With `set_matmul_precision("bf16")` the loop that computes an operand writes it in 16 bits too, and
+in 32 no longer if only products read it: half the bytes, and tensor cores at their full rate. Sums,
+losses and updates stay float32.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ldl_cupy.epilogues import Offers
+from ldl_numpy.trace import Op, Ref, Value
+
+WORTH = 2**28
+"""The multiplications of a product that pay for another write of its operands; not measured."""
+
+
+def with_halves(ops: list[Op], offers: Offers) -> list[Op]:
+    """The operations, large products that are on offer being "matmul_halves" of 16 bits.
+
+    The operation "bf16" makes their operands, once for all that read them.
+    """
+    done: list[Op] = []
+    halves: dict[Value, Value] = {}
+    for op in ops:
+        if op.ufunc == "matmul" and _gains(op, offers):
+            for x in op.inputs:
+                if x.value not in halves:
+                    halves[x.value] = Value(np.empty(x.value.shape, np.uint16))
+                    done.append(Op(None, (Ref(x.value),), (Ref(halves[x.value]),), ufunc="bf16"))
+            operands = tuple(Ref(halves[x.value], x.path) for x in op.inputs)
+            done.append(Op(None, operands, op.outputs, ufunc="matmul_halves"))
+        else:
+            done.append(op)
+        for out in op.outputs:
+            halves.pop(out.value, None)
+    return done
+
+
+def _gains(op: Op, offers: Offers) -> bool:
+    refs: tuple[Any, ...] = (*op.inputs, *op.outputs)
+    if not all(isinstance(x, Ref) and x.value.dtype == np.float32 for x in refs):
+        return False
+    a, _, out = (x.resolve(x.value.array) for x in refs)
+    if a.ndim < 2 or prod(out.shape) * a.shape[-1] < WORTH:
+        return False
+    halves = [x.resolve(np.empty(x.value.shape, np.uint16)) for x in refs[:2]]
+    return offers(None, halves[0], halves[1], out)
