@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import ldl
-from benchmarks.gpu import nets, ours, steps
+from benchmarks.gpu import judge, nets, ours, steps
 from benchmarks.gpu.device import Device, DeviceLostError
 from benchmarks.gpu.document import Document
 from benchmarks.gpu.heat import Rules
 from benchmarks.gpu.names import EAGER, FLOOR, SEVERAL, TRAIN_STEP
 from benchmarks.gpu.running import Running
+from benchmarks.rivals import torch_cuda
 from benchmarks.side import Built, Side
 
 QUICK = Rules(0.0, rounds=(2, 2), block=0.0, calls=(2, 2), warm=1)
@@ -68,6 +69,23 @@ def test_ldls_sides_are_right_and_timed(net: Any, monkeypatch: pytest.MonkeyPatc
     if not net.dropout:
         assert rows[TRAIN_STEP]["difference"] < 1e-5
     assert len(rows[EAGER]["losses"]) == net.compare == len(heat["right_losses"])
+
+
+def test_pytorchs_products_in_bf16_are_autocasts_and_in_float32_are_not() -> None:
+    torch = pytest.importorskip("torch")
+    before, losses = torch.get_float32_matmul_precision(), []
+    try:
+        for precision in ("float32", "bf16", "float32"):
+            torch_cuda.set_precision(precision)
+            side = torch_cuda.Trains("eager", "cpu", fused=False)
+            placed = torch_cuda.place(nets.fresh_batches(TINY, 0), "cpu")
+            running = side.build(TINY, TINY.weights(), placed)
+            losses.append(running.read(running.step())[0])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    exact, rounded, again = losses
+    assert exact == again != rounded
+    assert abs(rounded - exact) < judge.TOLERANCES["bf16"] * exact
 
 
 def test_pytorchs_sides_are_right_and_the_captured_one_refuses_a_processor() -> None:

@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
 def listing() -> int:
     """Print the names that can be chosen."""
     from benchmarks.gpu.device import Device
-    from benchmarks.gpu.nets import NETS, PRECISIONS
+    from benchmarks.gpu.nets import NETS, ON_REQUEST, PRECISIONS
     from benchmarks.gpu.steps import sides
 
     for name, (_, what) in SECTIONS.items():
@@ -144,6 +144,8 @@ def listing() -> int:
         print(f"net        {net.name:18} {net.title}")
     for precision in PRECISIONS:
         print(f"precision  {precision}")
+    for precision in ON_REQUEST:
+        print(f"precision  {precision:18} (only with --precision {precision})")
     for side in sides(Device(), PRECISIONS[0]):
         print(f"side       {side.name}")
     return 0

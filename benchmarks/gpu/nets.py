@@ -11,6 +11,9 @@ from benchmarks.workloads import BATCHES, Batch, Workload, by_name
 PRECISIONS = ("float32", "tf32")
 """Precisions of the matrix products, the same for all sides of a heat."""
 
+ON_REQUEST = ("bf16",)
+"""Those that are measured where they are asked for."""
+
 
 def _autoencoder(batch: int, compare: int = 2 * BATCHES) -> Workload:
     """The autoencoder with its sigmoid inside the loss, binary cross-entropy with logits."""

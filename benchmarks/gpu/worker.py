@@ -57,7 +57,8 @@ def run(task: Task, **inject: Any) -> int:
     content = document.part(task.section)
     every = nets.REHEARSAL if task.rehearse else nets.NETS
     chosen = [w for w in every if matches(w.name, task.nets)]
-    precisions = [p for p in nets.PRECISIONS if matches(p, task.precisions)]
+    known = (*nets.PRECISIONS, *(nets.ON_REQUEST if task.precisions else ()))
+    precisions = [p for p in known if matches(p, task.precisions)]
     common: dict[str, Any] = {"until": task.until, "save": document.save, "say": say} | inject
     rules = heat.Rules(seconds=task.seconds)
     if task.rehearse:

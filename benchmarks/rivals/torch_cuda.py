@@ -29,6 +29,15 @@ def _loss_of(workload: Workload) -> Callable[[Any, Any], Any]:
     return lambda out, y: f.mse_loss(out, y, reduction="sum") / len(out)
 
 
+def _loss_at(model: Any, loss: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+    """The loss of the model, its products in bfloat16 where `set_precision` said so."""
+    import torch
+
+    rounds = torch.get_float32_matmul_precision() == "medium"
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=rounds):
+        return loss(model(x), y)
+
+
 def _read(value: Any) -> list[float]:
     return [float(value)]
 
@@ -55,7 +64,7 @@ class Trains(Side):
         loss, turn = _loss_of(workload), cycle(batches)
 
         def forward(x: Any, y: Any) -> Any:
-            return loss(model(x), y)
+            return _loss_at(model, loss, x, y)
 
         mark: Callable[[], None] = nothing
         if self.mode:
@@ -104,7 +113,7 @@ class Captured(Side):
         y = x if batches[0][1] is batches[0][0] else batches[0][1].clone()
 
         def whole() -> Any:
-            value = loss(model(x), y)
+            value = _loss_at(model, loss, x, y)
             value.backward()
             optimizer.step()
             return value.detach()
@@ -166,7 +175,8 @@ def place(batches: list[Batch], device: str) -> list[Batch]:
 
 
 def set_precision(name: str) -> None:
-    """Let float32 products be rounded to TF32, or not."""
+    """Let operands of products be rounded to TF32, to bfloat16 by autocast, or not at all."""
     import torch
 
-    torch.set_float32_matmul_precision({"float32": "highest", "tf32": "high"}[name])
+    known = {"float32": "highest", "tf32": "high", "bf16": "medium"}
+    torch.set_float32_matmul_precision(known[name])
