@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tracemalloc
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -257,3 +258,15 @@ def test_where_broadcasts_and_casts_as_numpy_does() -> None:
             out = np.empty(a.shape)
             Select()(condition, x, y, out)
             assert_same_bits(out, np.where(condition, x, y))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("0", False), ("false", False), ("Off", False), ("no", False), ("1", True), ("", True)],
+)
+def test_what_leaves_numba_alone(text: str, wanted: bool, monkeypatch: Any) -> None:
+    monkeypatch.undo()
+    with monkeypatch.context() as context:
+        context.setenv("LDL_NUMBA", text)
+        found = ldl_numpy.fuser.__wrapped__()
+    assert (found is not None) is (wanted and find_spec("numba") is not None)

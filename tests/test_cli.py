@@ -155,6 +155,12 @@ def test_curves_from_a_file(tmp_path, npz, capsys, pictures):
     assert "curves: 32 training and 8 test samples of 30 values" in said
 
 
+def test_a_single_array_from_a_file(tmp_path, npz, capsys):
+    np.save(tmp_path / "curves.npy", np.load(npz)["x"])
+    assert run("--data", tmp_path / "curves.npy", "--out", tmp_path / "run") == 0
+    assert "curves: 32 training and 8 test samples" in capsys.readouterr().out
+
+
 def test_black_images_still_give_json(tmp_path):
     np.savez(tmp_path / "black.npz", x=np.zeros((10, 8, 8), np.uint8))
     code = run("--data", tmp_path / "black.npz", "--noise", "masking:0.5", "--out", tmp_path)

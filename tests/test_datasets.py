@@ -430,11 +430,31 @@ def test_npz_with_a_member_that_is_no_array(tmp_path):
         load_dataset(path)
 
 
-def test_npz_that_is_npy(tmp_path):
-    path = tmp_path / "data.npz"
+IMAGES = np.random.default_rng(0).random((10, 8, 10)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["data.npy", "data.npz"])
+def test_a_single_array_is_read_whatever_the_files_name(tmp_path, name):
+    path = tmp_path / name
     with path.open("wb") as file:
-        np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"single \.npy array"):
+        np.save(file, IMAGES)
+    data = load_dataset(path)
+    assert (data.x_train.shape, data.x_test.shape) == ((8, 80), (2, 80))
+    np.testing.assert_array_equal(datasets.read_samples(path)[0], IMAGES.reshape(10, 80))
+
+
+def test_a_single_array_of_objects_is_not_executed(tmp_path):
+    path = tmp_path / "data.npy"
+    np.save(path, np.array([{}]), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"data\.npy cannot be read: .*holds Python objects"):
+        load_dataset(path)
+
+
+def test_a_single_array_that_is_cut_short(tmp_path):
+    path = tmp_path / "data.npy"
+    np.save(path, IMAGES)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"data\.npy cannot be read"):
         load_dataset(path)
 
 

@@ -431,6 +431,13 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(options, kind, message
     assert "\n" not in str(error.value)
 
 
+def test_whole_numbers_of_numpys_are_whole_numbers(tmp_path):
+    path = tmp_path / "run.ckpt"
+    fit(classifier(), epochs=np.int64(2), batch_size=np.int32(8), seed=np.uint8(3), checkpoint=path)
+    own, options = classifier(), {"batch_size": 8, "seed": 3, "checkpoint": path, "resume": True}
+    assert len(fit(own, epochs=np.int64(3), **options)) == 3
+
+
 def test_a_loss_that_is_not_one_number_is_refused():
     model = classifier()
     with pytest.raises(ValueError, match="one number"):

@@ -91,6 +91,20 @@ def test_a_product_whose_arrays_change_later_is_not_put_aside(touched: str) -> N
     assert played([product(*refs.values()), later]) == ["matmul", "loop"]
 
 
+def test_a_number_that_nothing_reads_is_put_aside() -> None:
+    number = Ref(Value(np.empty((), np.float32)))
+    ops, _ = backward(2)
+    assert played([loop(value(), number), *ops]) == [
+        "aside",
+        "aside",
+        "matmul",
+        "loop",
+        "matmul",
+        1,
+        2,
+    ]
+
+
 def test_a_product_that_is_read_later_is_not_put_aside() -> None:
     out = value()
     ops = [product(value(), value(), out), loop(out, value())]

@@ -349,3 +349,11 @@ def test_an_optimizer_clips_before_it_steps():
     scale = 0.5 / (sqrt(sum((g * g).sum() for g in cut)) + 1e-6)
     for p, before, g in zip(params, start, cut, strict=True):
         np.testing.assert_allclose(p.data, before - scale * g)
+
+
+def test_setting_the_rate_names_where_it_stands() -> None:
+    optimizer = optim.Adam(nn.Linear(2, 1), lr=0.1)
+    with pytest.raises(AttributeError, match=r"param_groups\[0\]\['lr'\]") as error:
+        optimizer.lr = 0.2  # type: ignore[misc]
+    assert "\n" not in str(error.value)
+    assert optimizer.lr == 0.1

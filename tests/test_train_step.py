@@ -346,6 +346,41 @@ def test_mistakes_are_reported_as_without_recording(how: str) -> None:
         step(X, LABELS)
 
 
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [([0, 36], "from 0 to 35"), ([-1], "from 0 to 35"), ([0.5], "interpreted as an integer")],
+)
+def test_batches_that_are_not_whole_are_refused(starts: Any, message: str, how: str) -> None:
+    played, _ = pair(network, nn.CrossEntropyLoss)
+    before = [p.data.copy() for p in played.model.parameters()]
+    with pytest.raises((ValueError, TypeError), match=message):
+        played.run(X, LABELS, np.arange(len(X)), 5, starts)
+    for p, then in zip(played.model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.data, then)
+
+
+def test_no_batches_are_no_steps(how: str) -> None:
+    played, _ = pair(network, nn.CrossEntropyLoss)
+    assert played.run(X, LABELS, np.arange(len(X)), 5, []).shape == (0,)
+    assert played.optimizer.step_count == 0
+
+
+def test_a_layer_in_eval_mode_inside_a_model_that_trains_is_only_not_random(how: str) -> None:
+    def half() -> nn.Module:
+        model = nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5), nn.ReLU(), nn.Linear(5, 3))
+        model[1].eval()
+        return model
+
+    def none() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+    for frozen, right in zip(
+        pair(half, nn.CrossEntropyLoss), pair(none, nn.CrossEntropyLoss), strict=True
+    ):
+        for _ in range(3):
+            assert_agree(frozen(X, LABELS), right(X, LABELS), how)
+
+
 # ---- threads -------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
-"""Products whose results nothing else in a step reads, beside the rest of it.
+"""Products and numbers that nothing else in a step reads, beside the rest of it.
 
 dW = Xᵀ G waits for G, and the optimizer alone for dW: in a captured step it runs on a second stream
-while the next dX does.
+while the next dX does. So does what makes the loss of its sum.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ldl_numpy.trace import Op, Ref, Value
 
 AT_ONCE = 2
-"""Products that may wait beside: the memory that they read is used for nothing else meanwhile."""
+"""Operations that may wait beside: the memory that they read is used for nothing else meanwhile."""
 
 
 class Streams(Protocol):
@@ -30,7 +30,7 @@ class Streams(Protocol):
 def beside(ops: list[Op], device: Streams) -> list[Op]:
     """The operations, with some put aside and joined again.
 
-    A join has what its product reads among its inputs, so that a plan keeps it until then.
+    A join has what its operation reads among its inputs, so that a plan keeps it until then.
     """
     last = max((i for i, op in enumerate(ops) if not _alone(ops, i)), default=0)
     done: list[Op] = []
@@ -41,16 +41,17 @@ def beside(ops: list[Op], device: Streams) -> list[Op]:
             continue
         if len(waiting) == AT_ONCE:
             done.append(waiting.pop(0))
-        product = _Aside(device, op.run)
-        done.append(replace(op, run=product))
-        waiting.append(Op(product.join, (*op.inputs, *op.outputs), (), ufunc="join"))
+        aside = _Aside(device, op.run)
+        done.append(replace(op, run=aside))
+        waiting.append(Op(aside.join, (*op.inputs, *op.outputs), (), ufunc="join"))
     return [*done, *waiting]
 
 
 def _alone(ops: list[Op], i: int) -> bool:
-    """Whether it is a product whose result, and operands, no later operation touches or changes."""
+    """Whether no later operation touches its result, a product or a number, or its operands."""
     op = ops[i]
-    if not op.ufunc.startswith("matmul"):
+    numbers = not any(out.value.shape for out in op.outputs)
+    if not (numbers or op.ufunc.startswith("matmul")):
         return False
     written, read = _values(op.outputs), _values(op.inputs)
     return not any(
@@ -64,7 +65,7 @@ def _values(refs: tuple[Any, ...]) -> set[Value]:
 
 
 class _Aside:
-    """A product on the second stream."""
+    """An operation on the second stream."""
 
     def __init__(self, device: Streams, run: Callable[..., None]) -> None:
         self._device, self._run = device, run

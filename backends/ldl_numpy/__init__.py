@@ -148,7 +148,8 @@ def _piece(array: Any, start: int, length: int) -> Any:
 @cache
 def fuser() -> Any:
     """What makes loops of operations: None where Numba is not installed or not wanted."""
-    if os.environ.get("LDL_NUMBA") == "0" or find_spec("numba") is None:
+    unwanted = os.environ.get("LDL_NUMBA", "").lower() in ("0", "false", "no", "off")
+    if unwanted or find_spec("numba") is None:
         return None
     from ldl_numpy.program import fuse_and_link
 

