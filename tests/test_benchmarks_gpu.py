@@ -71,6 +71,24 @@ def test_ldls_sides_are_right_and_timed(net: Any, monkeypatch: pytest.MonkeyPatc
     assert len(rows[EAGER]["losses"]) == net.compare == len(heat["right_losses"])
 
 
+def test_a_step_is_also_timed_without_what_makes_it_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a backend that stands for CuPy's: it is asked for one that leaves something out."""
+    made: list[Any] = []
+
+    class Leaving(type(ldl.get_backend("numpy"))):  # type: ignore[misc]
+        leaves_out: frozenset[str] = frozenset()
+
+        def __init__(self) -> None:
+            made.append(self)
+
+    side = ours.Without("epilogues", Device())
+    assert rows_of({}, side)[side.name]["reason"] == "numpy has nothing to leave out"
+    side.backend = Leaving()
+    row = rows_of({}, side)[side.name]
+    assert row["status"] == "timed"
+    assert [backend.leaves_out for backend in made] == [frozenset(), frozenset({"epilogues"})]
+
+
 def test_pytorchs_products_in_bf16_are_autocasts_and_in_float32_are_not() -> None:
     torch = pytest.importorskip("torch")
     before, losses = torch.get_float32_matmul_precision(), []

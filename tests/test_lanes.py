@@ -129,3 +129,22 @@ def test_whatever_turns_the_streams_take_the_numbers_are_the_same() -> None:
     assert host.connection.log.count("graph") > 20
     for mine, right in zip(*ends, strict=True):
         np.testing.assert_allclose(mine, right, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
+@pytest.mark.parametrize("what", ["second stream", "epilogues", "halves"])
+def test_what_is_left_out_is_not_there(what: str) -> None:
+    host = CudaOnHost()
+    host.leaves_out = frozenset({what})
+    ldl.set_matmul_precision("bf16")
+    try:
+        with ldl.use_backend(host):
+            model = nn.Sequential(nn.Linear(600, 700), nn.ReLU(), nn.Linear(700, 600))
+            x = host.asarray(np.ones((700, 600), np.float32))
+            step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, 0.1))
+            does: Any = step._recording(x, x)
+    finally:
+        ldl.set_matmul_precision("float32")
+    signs = {"second stream": "join", "epilogues": "matmul_sums_b", "halves": "matmul_halves"}
+    found = {name for name, sign in signs.items() if sign in does.does}
+    assert found == signs.keys() - {what} - ({"epilogues"} if what != "halves" else set())

@@ -56,6 +56,9 @@ class CupyBackend(Backend):
 
     name = "cupy"
     steps_per_launch = 32
+    leaves_out: frozenset[str] = frozenset()
+    """What recorded steps do without, of "second stream", "epilogues" and "halves": to see what
+    each is worth."""
 
     def __init__(self) -> None:
         try:

@@ -33,6 +33,7 @@ class Kernels:
         self._launcher: Launcher = backend.launcher
         self._matmul: Run = backend.matmul
         self._gemm: Any = backend.gemm
+        self._leaves_out: frozenset[str] = backend.leaves_out
         self._sum_rows: Run = backend.sum_rows
         self._xp = backend.xp
         self._functions: dict[str, Any] = {}
@@ -45,12 +46,15 @@ class Kernels:
 
     def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
         """The operations, as launches."""
-        if self._gemm is not None:
-            if get_matmul_precision() == "bf16":
-                ops = with_halves(ops, self._gemm.offers)
+        if self._does("halves") and get_matmul_precision() == "bf16":
+            ops = with_halves(ops, self._gemm.offers)
+        if self._does("epilogues"):
             ops = with_epilogues(ops, kept, self._gemm.offers)
         done = [self._translated(op) for op in fuse(ops, kept, self.loop)]
-        return beside(done, self._device)
+        return beside(done, self._device) if self._does("second stream") else done
+
+    def _does(self, what: str) -> bool:
+        return self._gemm is not None and what not in self._leaves_out
 
     def loop(self, loop: Loop, stored: set[Value]) -> Op:
         """The loop as one launch."""

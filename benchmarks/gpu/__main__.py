@@ -51,6 +51,7 @@ examples:
   python -m benchmarks.gpu                             all of it, eight minutes at most
   python -m benchmarks.gpu --list                      names of sections, nets and sides
   python -m benchmarks.gpu steps --net autoencoder-128 --precision float32 --minutes 2
+  python -m benchmarks.gpu steps --side ldl.TrainStep   also without what makes it fast, in turn
   python -m benchmarks.gpu --table FILE.json           FILE.md again, without a GPU
   python -m benchmarks.gpu --rehearse --out /tmp/x.json   tiny, on the processor: the workings
 

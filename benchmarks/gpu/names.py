@@ -2,5 +2,6 @@
 
 TRAIN_STEP = "ldl.TrainStep"
 SEVERAL = "ldl.TrainStep, several steps a launch"
+WITHOUT = "ldl.TrainStep without "
 EAGER = "ldl, eager"
 FLOOR = "matrix products alone (floor)"

@@ -12,7 +12,7 @@ import numpy as np
 
 import ldl
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.names import EAGER, FLOOR, SEVERAL, TRAIN_STEP
+from benchmarks.gpu.names import EAGER, FLOOR, SEVERAL, TRAIN_STEP, WITHOUT
 from benchmarks.gpu.running import Running
 from benchmarks.rivals.ldl_step import model_of
 from benchmarks.side import Built, Refused, Side
@@ -24,6 +24,13 @@ SMALL = 1e9
 
 PRODUCT_TOLERANCES = {"float32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
 """Largest ‖out − right‖ / ‖right‖ of a matrix product, `right` being that of float64."""
+
+PARTS = {
+    "float32": ("second stream", "epilogues"),
+    "tf32": ("second stream", "epilogues"),
+    "bf16": ("second stream", "halves"),
+}
+"""What steps are also timed without, where that is asked for by name."""
 
 LOSSES = {"crossentropy": nn.CrossEntropyLoss, "bce": nn.BCEWithLogitsLoss, "squared": nn.MSELoss}
 
@@ -104,6 +111,22 @@ class SeveralSteps(Ours):
         return self.running(step, run, len(starts))
 
 
+class Without(OneStep):
+    """A step a call without one of the things that make it fast, to see what that is worth."""
+
+    def __init__(self, what: str, device: Device) -> None:
+        super().__init__(WITHOUT + what, device, record=True)
+        self.what = what
+
+    def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
+        """With a backend of its own; refused where a backend has nothing to leave out."""
+        if not hasattr(self.backend, "leaves_out"):
+            raise Refused(f"{self.backend.name} has nothing to leave out")
+        self.backend = type(self.backend)()
+        self.backend.leaves_out = frozenset({self.what})
+        return super().build(workload, weights, batches)
+
+
 class Products(Ours):
     """The step's matrix products into buffers that are there, in one CUDA graph."""
 
@@ -178,6 +201,7 @@ def gpu_sides(device: Device, precision: str) -> list[Side]:
         OneStep(TRAIN_STEP, device, record=True),
         SeveralSteps(SEVERAL, device),
         OneStep(EAGER, device, record=False),
+        *(Without(what, device) for what in PARTS[precision]),
     ]
 
 

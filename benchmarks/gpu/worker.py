@@ -51,6 +51,7 @@ def run(task: Task, **inject: Any) -> int:
     from benchmarks.gpu import epochs, floors, heat, nets, steps
     from benchmarks.gpu.device import Cuda, Device, DeviceLostError
     from benchmarks.gpu.document import Document
+    from benchmarks.gpu.names import WITHOUT
 
     device = Device() if task.rehearse else Cuda()
     document = Document(Path(task.out))
@@ -68,7 +69,9 @@ def run(task: Task, **inject: Any) -> int:
             floors.measure(device, content, chosen, precisions, small=task.rehearse, **common)
         elif task.section == "steps":
             common |= {"seed": task.seed, "rules": rules}
-            common["wanted"] = lambda name: matches(name, task.sides)
+            common["wanted"] = lambda name: (
+                matches(name, task.sides) and (bool(task.sides) or not name.startswith(WITHOUT))
+            )
             steps.measure(device, content, chosen, precisions, **common)
         else:
             common |= {"given": task.data, "with_cpu": task.with_cpu}
