@@ -151,6 +151,7 @@ class Stream:
             np.asarray(to)[:] = staged
 
     def module(self, text: str) -> Module:
+        self.log.append("module")
         return Module(self, text)
 
     def capture(self, work: Any) -> Any:

@@ -162,6 +162,16 @@ def test_other_shapes_and_other_constants_are_captured_apart(host: Any) -> None:
     assert "graph" not in log, "a frozen parameter changes what is done"
 
 
+def test_what_was_compiled_once_is_not_compiled_again(host: Any) -> None:
+    log, modules = host.connection.log, []
+    for rows in (37, 5, 3):
+        for _ in range(2):
+            played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
+            assert_follows(played, own, X[:rows], LABELS[:rows])
+            modules.append(log.count("module"))
+    assert modules == [2] * 6, "one for the step and one for the update, whatever the batch"
+
+
 def test_rates_alone_change_nothing_but_numbers(host: Any) -> None:
     played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
     for i in range(5):

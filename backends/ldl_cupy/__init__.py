@@ -14,6 +14,7 @@ from ldl import random
 from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording
 from ldl.nn.differentiable import DeviceError
 from ldl_cupy.device import Device
+from ldl_cupy.kernels import Functions
 from ldl_cupy.launch import Launcher
 from ldl_cupy.tape import Tape
 
@@ -81,6 +82,7 @@ class CupyBackend(Backend):
         self.xp, self.array_type, self.gemm = xp, array_type, gemm
         self.connection = connection
         self.launcher = Launcher(xp)
+        self.functions = Functions(connection)
         self.tape = Tape(connection)
 
     @property

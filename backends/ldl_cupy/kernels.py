@@ -25,8 +25,24 @@ from ldl_numpy.tracing import Draw
 Run = Callable[..., None]
 
 
+class Functions:
+    """Compiled kernels by their names, which tell their text: those of all plans of a backend."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._found: dict[str, Any] = {}
+
+    def of(self, name: str, texts: dict[str, str]) -> Any:
+        """The function of that name; one module is made of all the texts that are new."""
+        if name not in self._found:
+            new = {name: text for name, text in texts.items() if name not in self._found}
+            module = self._device.module(common() + "\n".join(new.values()))
+            self._found |= {name: module.get_function(name) for name in new}
+        return self._found[name]
+
+
 class Kernels:
-    """The kernels of one plan: a module, compiled when the first of them is launched."""
+    """The kernels of one plan, compiled when the first of them is launched."""
 
     def __init__(self, backend: Any) -> None:
         self._device = backend.connection
@@ -36,10 +52,9 @@ class Kernels:
         self._leaves_out: frozenset[str] = backend.leaves_out
         self._sum_rows: Run = backend.sum_rows
         self._xp = backend.xp
-        self._functions: dict[str, Any] = {}
+        self._functions: Functions = backend.functions
         self.texts: dict[str, str] = {}
         """The kernels' sources, by name."""
-        self._module: Any = None
         self.draws: list[Draw] = []
         self.keys: Any = None
         """The draws' keys, on the device."""
@@ -76,11 +91,7 @@ class Kernels:
         return tickets, *partial_sums
 
     def _launch(self, source: CudaSource, zeros: tuple[Any, ...], *arrays: Any) -> None:
-        if self._module is None:
-            self._module = self._device.module(common() + "\n".join(self.texts.values()))
-        function = self._functions.get(source.name)
-        if function is None:
-            function = self._functions[source.name] = self._module.get_function(source.name)
+        function = self._functions.of(source.name, self.texts)
         grid, block = source.launch
         sizes = np.int64(source.rows), np.int64(source.columns)
         function(grid, block, (*sizes, *arrays, *zeros))
