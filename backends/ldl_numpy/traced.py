@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 
 import numpy as np
@@ -117,21 +117,12 @@ class Traced(NDArrayOperatorsMixin):
             )
         return Traced(self.trace, Ref(self.ref.value, (*self.ref.path, (name, args))), seen)
 
-    @property
-    def T(self) -> Any:
-        return self._view("transpose")
+    T = property(lambda self: self._view("transpose"))
+    reshape = partialmethod(_view, "reshape")
+    transpose = partialmethod(_view, "transpose")
+    swapaxes = partialmethod(_view, "swapaxes")
 
-    def reshape(self, *shape: Any) -> Any:
-        return self._view("reshape", *shape)
-
-    def transpose(self, *axes: Any) -> Any:
-        return self._view("transpose", *axes)
-
-    def swapaxes(self, a: int, b: int) -> Any:
-        return self._view("swapaxes", a, b)
-
-    def ravel(self) -> Any:
-        return self._view("reshape", -1)
+    ravel = partialmethod(_view, "reshape", -1)
 
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
@@ -247,11 +238,8 @@ class Traced(NDArrayOperatorsMixin):
     def copy(self) -> Any:
         return self.trace.add(copy_into, (self,), None, self.array.copy(), ufunc="positive")
 
-    def argmax(self, axis: Any = None) -> Any:
-        return self._method("argmax", axis=axis)
-
-    def argmin(self, axis: Any = None) -> Any:
-        return self._method("argmin", axis=axis)
+    argmax = partialmethod(_method, "argmax")
+    argmin = partialmethod(_method, "argmin")
 
     def clip(self, low: Any = None, high: Any = None, out: Any = None) -> Any:
         return np.clip(self, low, high, out=out)
