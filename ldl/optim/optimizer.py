@@ -175,10 +175,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        raise AttributeError(
-            f"an optimizer's rate is that of its groups: optimizer.param_groups[0]['lr'] = {value},"
-            " or give it a schedule, such as schedule=ldl.optim.StepLR(...)"
-        )
+        raise AttributeError(f"set .param_groups[0]['lr'] = {value}, or make it with a schedule")
 
     def settings(self) -> dict[str, Any]:
         """What was chosen: the groups' options, the schedule as text, and the clipping."""
