@@ -11,8 +11,9 @@ def set_matmul_precision(precision: str) -> None:
     """Permit a GPU to round the operands of float32 matrix products; their sums stay float32.
 
     "float32", the default, rounds nothing. "tf32" keeps 10 bits of each operand's fraction, "bf16"
-    keeps 7; both keep the range, and are several times faster where the GPU has the units. On a CPU
-    products are float32's always, and float64's products are exact to float64 everywhere.
+    keeps 7; both keep the range, and are meant for GPUs with units for them. In a recorded step a
+    bias's gradient comes with its weight's, a product, and may be a sum of rounded numbers too. On
+    a CPU products are float32's always, and float64's products are exact to float64 everywhere.
 
     Holds for the whole process, in every thread. ValueError for another name.
     """
