@@ -207,6 +207,9 @@ class FakeCupy:
     def empty(self, shape: Any, dtype: Any) -> Any:
         return host(np.full(shape, np.nan, dtype))
 
+    def expand_dims(self, x: Any, axis: int) -> Any:
+        return np.expand_dims(x, axis)
+
     def ascontiguousarray(self, x: Any) -> Any:
         return host(np.ascontiguousarray(x))
 

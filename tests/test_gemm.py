@@ -58,7 +58,7 @@ def test_other_strides_are_copied(lt: FakeLt) -> None:
     ("a", "b"),
     [
         (np.ones((2, 3, 4)), np.ones((2, 2, 4, 5))),
-        (np.ones(3), np.ones((3, 2))),
+        (np.ones(3), np.ones(3)),
         (np.ones((2, 3), "i4"), np.ones((3, 2), "i4")),
         (np.ones((2, 3), "f4"), np.ones((3, 2))),
         (np.ones((2, 0)), np.ones((0, 3))),
@@ -108,6 +108,21 @@ def test_batches_of_matrices_are_one_product(lt: FakeLt, of_a: Any, of_b: Any, t
     out = gemm.matmul(a, b)
     np.testing.assert_allclose(out, a @ b, rtol=1e-5)
     gemm.matmul(a, b, out, True)
+    np.testing.assert_allclose(out, 2 * (a @ b), rtol=1e-5)
+    assert (len(lt.runs), gemm.cupy.products) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b"),
+    [((7,), (7, 4)), ((5, 7), (7,)), ((3, 5, 7), (7,)), ((7,), (3, 7, 4))],
+    ids=str,
+)
+def test_a_vector_is_a_matrix_of_one_row_or_column(lt: FakeLt, of_a: Any, of_b: Any) -> None:
+    draw = np.random.default_rng(0)
+    a, b = (host(draw.random(shape).astype("f")) for shape in (of_a, of_b))
+    out = gemm.matmul(a, b)
+    np.testing.assert_allclose(out, a @ b, rtol=1e-5)
+    assert gemm.matmul(a, b, out, True) is out
     np.testing.assert_allclose(out, 2 * (a @ b), rtol=1e-5)
     assert (len(lt.runs), gemm.cupy.products) == (2, 0)
 

@@ -72,6 +72,8 @@ def test_small_products_other_types_and_what_is_not_on_offer_stay_as_they_are() 
     assert names([product(ref(16, 10), ref(10, 6))]) == ["matmul"]
     assert names([product(ref(16, 10, dtype="d"), ref(10, 18, dtype="d"))]) == ["matmul"]
     assert names([large], offered=False) == ["matmul"]
+    vector = Op(None, (ref(50, 60), ref(60)), (ref(50),), ufunc="matmul")
+    assert names([vector]) == ["matmul"]
 
 
 # ---- steps ---------------------------------------------------------------------------------------

@@ -126,9 +126,11 @@ def _is_vector(x: Array, length: int, kind: str | None) -> bool:
 def matmul(a: Array, b: Array, out: Array = None, accumulate: bool = False) -> Array:
     """`a @ b`, into `out` where given; added to what `out` holds with `accumulate`.
 
-    Batches of matrices that are not one like the other, vectors and other types than float32 and
-    float64 go to `cupy.matmul`, which a CUDA graph cannot capture.
+    Batches whose leading axes differ and other types than float32 and float64 go to `cupy.matmul`,
+    which a CUDA graph cannot capture.
     """
+    if a.ndim == 1 < b.ndim or b.ndim == 1 < a.ndim:
+        return _with_vector(a, b, out, accumulate)
     done = _product(a, b, out, accumulate)
     if done is not None:
         return done
@@ -136,6 +138,16 @@ def matmul(a: Array, b: Array, out: Array = None, accumulate: bool = False) -> A
         out += cupy.matmul(a, b)
         return out
     return cupy.matmul(a, b, out=out)
+
+
+def _with_vector(a: Array, b: Array, out: Array, accumulate: bool) -> Array:
+    """The product with a vector as one with a matrix of one row, or of one column."""
+    axis = -2 if a.ndim == 1 else -1
+    matrices = (a[None], b) if a.ndim == 1 else (a, b[:, None])
+    if out is None:
+        return matmul(*matrices).squeeze(axis)
+    matmul(*matrices, cupy.expand_dims(out, axis), accumulate)
+    return out
 
 
 def matmul_halves(a: Array, b: Array, out: Array) -> None:

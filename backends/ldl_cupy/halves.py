@@ -45,8 +45,8 @@ def _gains(op: Op, offers: Offers) -> bool:
     refs: tuple[Any, ...] = (*op.inputs, *op.outputs)
     if not all(isinstance(x, Ref) and x.value.dtype == np.float32 for x in refs):
         return False
-    a, _, out = (x.resolve(x.value.array) for x in refs)
-    if a.ndim < 2 or prod(out.shape) * a.shape[-1] < WORTH:
+    a, b, out = (x.resolve(x.value.array) for x in refs)
+    if min(a.ndim, b.ndim) < 2 or prod(out.shape) * a.shape[-1] < WORTH:
         return False
     halves = [x.resolve(np.empty(x.value.shape, np.uint16)) for x in refs[:2]]
     return offers(None, halves[0], halves[1], out)
