@@ -199,6 +199,10 @@ class Stream:
                 done[lane] += 1
 
 
+def _check_apart(out: Any, *operands: Any) -> None:
+    assert not any(np.shares_memory(out, x) for x in operands), "a product into its own operand"
+
+
 class Gemm:
     """`ldl_cupy.gemm` on the host. It `has` these epilogues; what is asked of them is noted."""
 
@@ -213,6 +217,8 @@ class Gemm:
     def matmul_halves(self, a: Any, b: Any, out: Any) -> None:
         held, halves = np.asarray(out), _plain((a, b))
         assert {x.dtype for x in halves} == {np.dtype("u2")}
+        assert not any(x.ctypes.data % 16 for x in (*halves, held))
+        _check_apart(held, *halves)
 
         def product() -> None:
             left, right = map(widened, halves)
@@ -222,6 +228,7 @@ class Gemm:
 
     def matmul_bias(self, a: Any, b: Any, bias: Any, out: Any) -> None:
         given, held = _plain((a, b, bias)), np.asarray(out)
+        _check_apart(held, *given)
 
         def product() -> None:
             np.copyto(held, given[0] @ given[1] + given[2])
@@ -232,6 +239,8 @@ class Gemm:
         if f"sums_{of}" not in self.has:
             return False
         (a, b), held, totals = _plain((a, b)), np.asarray(out), np.asarray(sums)
+        _check_apart(held, a, b, totals)
+        _check_apart(totals, a, b)
 
         def product() -> None:
             np.copyto(held, a @ b)
@@ -268,6 +277,7 @@ class CudaOnHost(CupyBackend):
         if out is None:
             return np.matmul(a, b)
         a, b, held = np.asarray(a), np.asarray(b), np.asarray(out)
+        _check_apart(held, a, b)
 
         def product() -> None:
             np.copyto(held, held + a @ b if accumulate else a @ b)

@@ -106,7 +106,7 @@ class Cuda:
 
     def Stream(self, non_blocking: bool) -> Stream:
         assert non_blocking
-        name = ("private", "second")[self.log.count("new stream")]
+        name = ("private", "second")[self.log.count("new stream") % 2]
         self.log.append("new stream")
         return Stream(self, name)
 
@@ -214,6 +214,26 @@ def test_a_capture_that_fails_is_ended_and_the_next_one_goes_well(cuda: Cuda) ->
     assert [stream.name for stream in cuda.current] == ["default"]
     device.capture(lambda: None)
     assert cuda.log.count("end") == 2
+    assert cuda.log.count("new stream") == 4, "those that failed may have been left in a capture"
+
+
+def test_graphs_on_two_streams_wait_for_each_other_for_their_workspace_is_one(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    first, second = device.capture(lambda: None), device.capture(lambda: None)
+    cuda.log.clear()
+    first.launch()
+    second.launch()
+    with Stream(cuda, "another"):
+        first.launch()
+        first.launch()
+    assert cuda.log == [
+        "launch on default",
+        "launch on default",
+        "record 0 on default",
+        "another after 0",
+        "launch on another",
+        "launch on another",
+    ]
 
 
 def test_a_copy_waits_for_nothing_until_the_ring_is_full(cuda: Cuda) -> None:

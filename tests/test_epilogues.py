@@ -92,6 +92,44 @@ def test_sums_that_are_read_before_the_product_stay_where_they_are() -> None:
     assert "matmul_sums_b" not in names(nn.Sequential(TwiceSummed(6, 6)), ALL)
 
 
+class Plain(nn.Module):
+    """A function of x alone."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.weight = nn.Parameter(np.eye(6, dtype="float32"))
+        self.bias = nn.Parameter(np.ones(6, "float32"))
+        self.wide = self.backend.asarray(np.ones(6))
+
+    def forward(self, x: Any) -> Any:
+        return self.function(self, x)
+
+
+def into_its_operand(layer: Plain, x: Any) -> Any:
+    h = x * 2
+    for _ in range(2):
+        layer.backend.xp.add(layer.backend.matmul(h, layer.weight.data), layer.bias.data, out=h)
+    return h
+
+
+def with_its_own_sums(layer: Plain, x: Any) -> Any:
+    g = x[:6] * 2
+    return layer.backend.matmul(g.sum(axis=0).reshape(1, 6), g)
+
+
+def wider(layer: Plain, x: Any) -> Any:
+    return layer.backend.matmul(x, layer.weight.data) + layer.wide
+
+
+ODD = [into_its_operand, with_its_own_sums, wider]
+
+
+@pytest.mark.parametrize("function", ODD, ids=[f.__name__ for f in ODD])
+def test_what_would_go_into_a_products_operand_or_another_type_stays_apart(function: Any) -> None:
+    found = names(nn.Sequential(Plain(function)), ALL, lambda model, loss, x: (model(x),))
+    assert not any(name.startswith("matmul_") for name in found)
+
+
 needs_compiler = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
 
 
@@ -107,6 +145,17 @@ def test_steps_are_the_same_with_and_without(build: Any, has: set[str]) -> None:
             assert_follows(played, own, X, X)
         assert_graph(played)
     assert ("matmul_sums" in host.connection.log) == bool(has)
+
+
+@needs_compiler
+@pytest.mark.parametrize("function", ODD, ids=[f.__name__ for f in ODD])
+def test_such_layers_give_the_hosts_numbers(function: Any) -> None:
+    results = []
+    for backend in (CudaOnHost(), ldl.get_backend("numpy")):
+        with ldl.use_backend(backend):
+            predict = ldl.Predictor(Plain(function))
+            results.append([backend.to_numpy(predict(backend.asarray(X))) for _ in range(3)])
+    np.testing.assert_allclose(*results, rtol=1e-6)
 
 
 @needs_compiler

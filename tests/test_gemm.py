@@ -155,9 +155,11 @@ def test_what_is_offered_is_asked_without_arrays_once(lt: FakeLt) -> None:
     for _ in range(2):
         assert gemm.offers("sums_b", a, b, out)
         assert not gemm.offers("sums_a", a, b, out)
+    assert gemm.offers(None, a, b, out)
+    assert "BIAS_POINTER" not in lt.searches[-1]
     assert not gemm.offers("sums_b", a.astype("i4"), b.astype("i4"), out)
     assert not gemm.offers("bias", a, b, out.astype("f"))
-    assert (len(lt.searches), lt.runs) == (2, [])
+    assert (len(lt.searches), lt.runs) == (3, [])
 
 
 @pytest.mark.parametrize("strided", [False, True])

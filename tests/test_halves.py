@@ -72,6 +72,10 @@ def test_small_products_other_types_and_what_is_not_on_offer_stay_as_they_are() 
     assert names([product(ref(16, 10), ref(10, 6))]) == ["matmul"]
     assert names([product(ref(16, 10, dtype="d"), ref(10, 18, dtype="d"))]) == ["matmul"]
     assert names([large], offered=False) == ["matmul"]
+    turned = np.empty((60, 50), "f").T
+    assert names([product(ref(50, 50), Ref(Value(turned, turned)))]) == ["matmul"]
+    odd = Ref(Value(np.empty((60, 51), "f")), (("__getitem__", ((slice(None), slice(1, None)),)),))
+    assert names([product(odd, ref(50, 60))]) == ["matmul"], "at no multiple of 16 bytes"
     vector = Op(None, (ref(50, 60), ref(60)), (ref(50),), ufunc="matmul")
     assert names([vector]) == ["matmul"]
 

@@ -88,6 +88,29 @@ def test_backward_of_a_loss_goes_with_one_forward(row: Any) -> None:
     one_line(error)
 
 
+# ---- a layer in eval mode inside a model that trains ----------------------------------------
+
+
+def test_a_layer_that_is_called_alone_in_eval_mode_has_nothing_left_of_the_pass_before() -> None:
+    model = nn.Sequential(nn.Tanh(), nn.Linear(2, 1))
+    model[0].eval()
+    model(np.ones((3, 2), "f"))
+    assert model[0]._kept is not None
+    model[0](np.zeros((3, 2), "f"))
+    with pytest.raises(RuntimeError, match="eval mode"):
+        model[0].backward(np.ones((3, 2), "f"))
+
+
+def test_predicting_between_the_two_passes_takes_nothing_away() -> None:
+    model = nn.Sequential(nn.Tanh(), nn.Linear(2, 1))
+    for frozen in (False, True):
+        model.train()
+        model[0].train(not frozen)
+        model(np.ones((3, 2), "f"))
+        model.predict(np.zeros((3, 2), "f"))
+        assert model.backward(np.ones((3, 1), "f")).shape == (3, 2)
+
+
 # ---- eval mode -------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ class Device:
         self._ready = ready
         self._stream: Any = None
         self._second: Any = None
+        self._played_on: Any = None
         self._ring: list[tuple[Any, Any]] = [(None, None)] * RING
         self._turn = 0
         self._lock = Lock()
@@ -110,9 +111,19 @@ class Device:
                 work()
             except BaseException:
                 _abandon(self._stream)
+                self._stream = self._second = None  # one may be left in the capture
                 raise
             graph = self._stream.end_capture()
-        return Captured(graph, pool)
+        return Captured(self, graph, pool)
+
+    def play(self, graph: Any) -> None:
+        """Launch a graph on the current stream, after those on others: they share workspaces."""
+        here = self.xp.cuda.get_current_stream()
+        with self._lock:
+            if self._played_on is not None and here != self._played_on:
+                here.wait_event(self._event(self._played_on))
+            self._played_on = here
+            graph.launch()
 
     def aside(self, work: Callable[[], None]) -> Any:
         """Do it on the second stream where a capture is under way, else now.
@@ -140,12 +151,12 @@ class Device:
 class Captured:
     """A graph, and the memory that it works in."""
 
-    def __init__(self, graph: Any, pool: Any) -> None:
-        self._graph, self._pool = graph, pool
+    def __init__(self, device: Device, graph: Any, pool: Any) -> None:
+        self._device, self._graph, self._pool = device, graph, pool
 
     def launch(self) -> None:
         """Launch it on the current stream."""
-        self._graph.launch()
+        self._device.play(self._graph)
 
 
 def _abandon(stream: Any) -> None:

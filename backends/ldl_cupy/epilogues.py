@@ -38,12 +38,13 @@ def _with_sums(ops: list[Op], offers: Offers) -> list[Op]:
         place = done.index(op)
         for at, product in enumerate(done[place + 1 :], place + 1):
             which = _reads_along(product, g)
-            if which and offers(f"sums_{which}", *_like(product)):
+            in_the_way = _touches(product, g.value, sums.value)
+            if which and not in_the_way and offers(f"sums_{which}", *_like(product)):
                 outputs = (*product.outputs, sums)
                 done[at] = replace(product, outputs=outputs, ufunc=f"matmul_sums_{which}")
                 del done[place]
                 break
-            if _touches(product, g.value, sums.value):
+            if in_the_way:
                 break
     return done
 
@@ -82,12 +83,16 @@ def _with_biases(ops: list[Op], kept: set[Value], offers: Offers) -> list[Op]:
 
 
 def _adds_bias(op: Op, product: Op) -> bool:
-    """Whether it adds a vector to each row of the product."""
+    """Whether it adds a vector to each row of the product, and not into one of its operands."""
     if op.ufunc != "add" or product.ufunc != "matmul" or op.inputs[0] != product.outputs[0]:
         return False
-    z, bias = op.inputs
-    plain = isinstance(bias, Ref) and not (z.path or bias.path or op.outputs[0].path)
-    return plain and len(z.value.shape) == 2 and bias.value.shape == z.value.shape[1:]
+    (z, bias), (out,) = op.inputs, op.outputs
+    if not isinstance(bias, Ref) or z.path or bias.path or out.path:
+        return False
+    fits = len(z.value.shape) == 2 and bias.value.shape == z.value.shape[1:]
+    same = out.value.shape == z.value.shape and out.value.dtype == z.value.dtype
+    operands = {x.value for x in product.inputs if isinstance(x, Ref)}
+    return fits and same and bias.value.dtype == z.value.dtype and out.value not in operands
 
 
 def _stands_alone(op: Op, z: Value, later: list[Op], kept: set[Value]) -> bool:

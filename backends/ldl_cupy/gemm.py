@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 VECTOR_ALIGNMENT = 16  # some kernels read the epilogue's vector in words of so many bytes
-PACKED = 64  # bytes: what an optimizer's flat store and a plan's memory are multiples of
+PACKED = 16  # bytes: what the addresses of recorded steps are multiples of
 
 _algorithms: dict[tuple[Any, ...], Algorithm | None] = {}
 
@@ -105,7 +105,8 @@ def offers(epilogue: str | None, a: Any, b: Any, out: Any) -> bool:
         return False
     if epilogue is not None and {a.ndim, b.ndim} != {2}:
         return False
-    return _found(a, b, out, (PACKED, PACKED, PACKED), epilogue, PACKED) is not None
+    vector = 0 if epilogue is None else PACKED
+    return _found(a, b, out, (PACKED, PACKED, PACKED), epilogue, vector) is not None
 
 
 def _tidy(x: Array) -> Array:

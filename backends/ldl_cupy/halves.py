@@ -15,6 +15,9 @@ import numpy as np
 from ldl_cupy.epilogues import Offers
 from ldl_numpy.trace import Op, Ref, Value
 
+ALIGNED = 16
+"""Bytes: where a matrix of a product must begin."""
+
 WORTH = 2**28
 """The multiplications of a product that pay for another write of its operands; not measured."""
 
@@ -48,5 +51,13 @@ def _gains(op: Op, offers: Offers) -> bool:
     a, b, out = (x.resolve(x.value.array) for x in refs)
     if min(a.ndim, b.ndim) < 2 or prod(out.shape) * a.shape[-1] < WORTH:
         return False
-    halves = [x.resolve(np.empty(x.value.shape, np.uint16)) for x in refs[:2]]
-    return offers(None, halves[0], halves[1], out)
+    halves = [np.empty(x.value.shape, np.uint16) for x in refs[:2]]
+    left, right = (x.resolve(half) for x, half in zip(refs, halves, strict=False))
+    aligned = all(
+        (view.ctypes.data - whole.ctypes.data) % ALIGNED == 0
+        for view, whole in zip((left, right), halves, strict=True)
+    )
+    contiguous = all(
+        x.value.external is None or x.value.external.flags.c_contiguous for x in refs[:2]
+    )
+    return aligned and contiguous and offers(None, left, right, out)

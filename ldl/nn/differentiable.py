@@ -84,8 +84,12 @@ class Differentiable(Marked):
         A layer in eval mode inside a model in training mode is a part of its backward pass, and
         stores it.
         """
-        if (self._training or _passing.get()) and not _evaluating.get():
+        if _evaluating.get():
+            return
+        if self._training or _passing.get():
             self.__dict__["_kept"] = values
+        elif self._kept is not None:
+            self.__dict__["_kept"] = None
 
     def take(self) -> Any:
         """What `keep` stored, the value itself where it was one; the slot is then empty."""

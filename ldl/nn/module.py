@@ -29,7 +29,9 @@ class Module(Differentiable):
     registered and `super().__init__()` need not be called. What stands deeper, as in a list of
     lists, is not found: make a module of it, such as a Sequential. Arrays are handled with
     `self.backend.xp`, the namespace of the backend in force when the layer was built. `keep` stores
-    nothing in eval mode, so several threads may run one model forward at once.
+    nothing in eval mode, so several threads may run one model forward at once. A layer in eval mode
+    inside a model in training mode takes part in its backward pass, and stores; what takes no part,
+    such as a frozen teacher, is called with `predict`.
 
     State that is not learned, such as running statistics, is a parameter that is frozen, written in
     place, in training mode only:
