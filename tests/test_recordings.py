@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +210,33 @@ def test_functions_are_compiled_where_numba_has_no_place_for_a_cache(monkeypatch
 
     monkeypatch.setattr(numba_math, "njit", placeless)
     assert numba_math.compiled(nogil=True)(lambda x: x + 1)(2) == 3
+
+
+def test_threads_that_want_the_same_loop_at_once_all_get_it_whole() -> None:
+    program = pytest.importorskip("ldl_numpy.program")
+    text = f"import time\ntime.sleep(0.3)\nentry = {time.time_ns()}\n"
+    found: list[Any] = []
+
+    def load() -> None:
+        found.append(getattr(program.loaded(text), "entry", None))
+
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert None not in found
+
+
+def test_another_batch_size_needs_no_other_loops() -> None:
+    pytest.importorskip("numba")
+    generator = np.random.default_rng(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 3))
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model))
+    compiled = []
+    for rows in (11, 17, 33, 64, 100):
+        x = generator.random((rows, 6), "float32")
+        step(x, x[:, :3])
+        compiled.append(sum(name.startswith("ldl_loop_") for name in sys.modules))
+    assert len(set(compiled)) == 1, compiled

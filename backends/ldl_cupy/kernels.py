@@ -94,7 +94,7 @@ class Kernels:
         function = self._functions.of(source.name, self.texts)
         grid, block = source.launch
         sizes = np.int64(source.rows), np.int64(source.columns)
-        function(grid, block, (*sizes, *arrays, *zeros))
+        function(grid, block, (*sizes, *source.numbers, *arrays, *zeros))
 
     def _translated(self, op: Op) -> Op:
         run = self._known(op)

@@ -24,10 +24,11 @@ GRID, PARTS, ROWS = 4096, 64, 4
 
 
 class CudaSource(Body):
-    """The source of one loop, its launch, and the arrays that it takes.
+    """The source of one loop, its launch, and what it takes.
 
-    `text` is the kernel, named `name`; it takes (rows, columns), the arrays in `arguments`, and
-    where there are sums, tickets (`tickets` zeros) and an array of `partials` elements for each.
+    `text` is the kernel, named `name`; it takes (rows, columns), the `numbers`, the arrays of
+    `inputs`, `outputs` and `sums`, and where there are sums, tickets (`tickets` zeros) and an array
+    of `partials` elements for each.
     """
 
     unary: ClassVar[dict[str, str]] = {
@@ -94,9 +95,9 @@ class CudaSource(Body):
         self.body.append(f"new_{argument} = {name};")
 
     @property
-    def arguments(self) -> list[Ref]:
-        """The arrays that the kernel takes after (rows, columns)."""
-        return [*self.inputs, *self.outputs, *self.sums]
+    def numbers(self) -> list[Any]:
+        """The numbers that the kernel takes after (rows, columns)."""
+        return [np.dtype(kind).type(x) for kind, x in self.constants]
 
     @property
     def launch(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -131,14 +132,18 @@ class CudaSource(Body):
                 taken.append(f"{TYPES[kind_of(ref)]} y{name}")
             taken.append(f"{TYPES[kind_of(ref)]}& new_{name}")
         taken += [f"{TYPES[kind_of(x)]}& s{k}" for k, x in enumerate(self.sums)]
+        taken += self._numbers_taken()
         lines = [f"    {line}" for line in self.body]
         return [f"INLINE void NAME_at({', '.join(taken)}) {{", *lines, "}", ""]
+
+    def _numbers_taken(self) -> list[str]:
+        return [f"const {TYPES[kind]} {name}" for (kind, _), name in self.constants.items()]
 
     def _head(self, more: list[str]) -> list[str]:
         arrays = [f"In<{TYPES[kind_of(x)]}> a{i}" for i, x in enumerate(self.inputs)]
         arrays += [f"Out<{TYPES[kind_of(x)]}> o{i}" for i, x in enumerate(self.outputs)]
         arrays += [f"Out<{TYPES[kind_of(x)]}> r{i}" for i, x in enumerate(self.sums)]
-        taken = ["Size rows", "Size columns", *arrays, *more]
+        taken = ["Size rows", "Size columns", *self._numbers_taken(), *arrays, *more]
         return [f'extern "C" __global__ void BOUNDED NAME({", ".join(taken)}) {{']
 
     def _flat(self) -> str:
@@ -163,6 +168,7 @@ class CudaSource(Body):
                 given.append(f"old_{name}.of[k]")
             lines.append(f"        Pack<{TYPES[kind_of(ref)]}, {w}> to_{name};")
             given.append(f"to_{name}.of[k]")
+        given += self.constants.values()
         lines += [
             "#pragma unroll",
             f"        for (int k = 0; k < {w}; ++k) NAME_at({', '.join(given)});",
@@ -182,6 +188,7 @@ class CudaSource(Body):
         for name in self.stores.values():
             given += [f"{name}[at]"] * (2 if name in self.before else 1)
         given += [f"s{k}" for k in range(len(self.sums))]
+        given += self.constants.values()
         lines = [
             *self._element(),
             *self._head(["unsigned* tickets", *partial]),

@@ -15,6 +15,10 @@ from ldl_numpy.trace import Op, Ref, Value
 KINDS = {np.dtype(t): t for t in ("f4", "f8", "i8", "b1", "u2")}
 """The types that loops know, and their short names; "u2" holds bfloat16."""
 
+LITERALS = {0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5}
+"""Numbers that stand in a source. Others, such as 1/N, are arguments, so that another N needs no
+other source."""
+
 
 def kind_of(x: Any) -> str:
     """The short name of the type of a Ref's or an array's elements, or of a type."""
@@ -40,6 +44,8 @@ class Body:
         self.body: list[str] = []
         self.names: dict[tuple[Value, str], str] = {}
         self.computed: dict[str, str] = {}
+        self.constants: dict[tuple[str, float], str] = {}
+        """The names of numbers that are arguments, by type and value."""
         self.added: list[str] = []
         """What each sum adds up, in the order of `sums`."""
         size = int(np.prod(loop.shape))
@@ -56,7 +62,7 @@ class Body:
             self.store(name, self.names[value, "full"])
 
     def constant(self, kind: str, x: float) -> str:
-        """A number of a type."""
+        """A number of a type, as it stands in the source."""
         raise NotImplementedError
 
     def cast(self, name: str, kind: str) -> str:
@@ -74,7 +80,9 @@ class Body:
     def _load(self, x: Any, kind: str) -> str:
         """The name of an operand in the loop; `kind` is the type of a constant."""
         if not isinstance(x, Ref):
-            return self.constant(kind, x)
+            if kind in ("i8", "b1") or not np.isfinite(x) or x in LITERALS:
+                return self.constant(kind, x)
+            return self.constants.setdefault((kind, float(x)), f"c{len(self.constants)}")
         how = role(x, self.loop.shape)
         if (x.value, how) in self.names:
             return self.names[x.value, how]

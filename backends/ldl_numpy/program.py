@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any
 
 import numba
@@ -30,6 +30,9 @@ from ldl_numpy.fuse import fuse
 from ldl_numpy.loops import Loop
 from ldl_numpy.source import Source
 from ldl_numpy.trace import Host, Op, Ref, Value
+
+loading = RLock()
+"""Held while a module is loaded: a thread must not find one that another has half loaded."""
 
 lock = Lock()
 """Held while a parallel loop runs: Numba's `workqueue` threads serve one caller at a time."""
@@ -144,10 +147,11 @@ def loaded(text: str) -> Any:
 
     Where the folder is full or damaged, another one serves this process.
     """
-    try:
-        return _loaded(text, cache_folder())
-    except Exception:
-        return _loaded(text, _other_folder())
+    with loading:
+        try:
+            return _loaded(text, cache_folder())
+        except Exception:
+            return _loaded(text, _other_folder())
 
 
 def _loaded(text: str, folder: Path) -> Any:

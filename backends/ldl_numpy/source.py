@@ -51,6 +51,7 @@ class Source(Body):
         shape = self.parts, self.columns
         self.scratch = [np.zeros(shape, ref.value.dtype) for ref in self.sums]
         self.body += [f"s{k}[p, j] += {name}" for k, name in enumerate(self.added)]
+        self._constants = [np.array([x for _, x in self.constants])] if self.constants else []
 
     def constant(self, kind: str, x: float) -> str:
         """f4(0.5); kinds are names of NumPy's types."""
@@ -98,10 +99,11 @@ class Source(Body):
         scalars = {f"a{i}": f"x{i}" for i, how in enumerate(self.roles) if how == "scalar"}
         named += [(f"s{i}", x, f"{self.parts}, columns") for i, x in enumerate(self.scratch)]
         named += [(f"o{i}", x, "rows, columns") for i, x in enumerate(self.outputs)]
-        inner = [scalars.get(name, name) for name, *_ in named]
+        inner = [scalars.get(name, name) for name, *_ in named] + list(self.constants.values())
         named += [
             (f"r{i}", x, "columns" if x.value.shape else "1") for i, x in enumerate(self.sums)
         ]
+        named += [("c", x, str(len(x))) for x in self._constants]
         read = [
             f"{name} = {'matrix' if ',' in shape else 'vector'}_{kind_of(x)}(args[{k}], {shape})"
             for k, (name, x, shape) in enumerate(named, start=2)
@@ -135,6 +137,10 @@ class Source(Body):
             "    rows, columns = args[0], args[1]",
             *(f"    {line}" for line in read),
             *(f"    {name} = {argument}[0]" for argument, name in scalars.items()),
+            *(
+                f"    {name} = {kind}(c[{k}])"
+                for k, ((kind, _), name) in enumerate(self.constants.items())
+            ),
             f"    n = {'rows' if self.rows > 1 else 'columns'}",
             f"    shares(n, {given})" if self.parts > 1 else f"    part(0, 0, n, {given})",
             *(f"    {line}" for k, ref in enumerate(self.sums) for line in self._total(k, ref)),
@@ -155,7 +161,7 @@ class Source(Body):
     @property
     def arguments(self) -> list[Ref | Host]:
         """The arrays whose addresses `entry` takes after (rows, columns)."""
-        return [*self.inputs, *self.scratch, *self.outputs, *self.sums]
+        return [*self.inputs, *self.scratch, *self.outputs, *self.sums, *self._constants]
 
 
 @cache
