@@ -15,7 +15,7 @@ import numpy as np
 from ldl_cupy.launch import power_of_two
 from ldl_numpy.body import Body, kind_of
 from ldl_numpy.loops import Loop
-from ldl_numpy.trace import Ref, Value
+from ldl_numpy.trace import Value
 
 TYPES = {"f4": "float", "f8": "double", "i8": "Size", "b1": "bool", "u2": "unsigned short"}
 BLOCK, WARP = 256, 32

@@ -29,6 +29,9 @@ class Predictor:
         self._local = local()
         """Of each thread its recordings, by shape and type."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.model,)
+
     def __call__(self, x: Any) -> Array:
         """The outputs for one sample or for a batch, in an array of their own."""
         held: dict[Any, Recording] = self._local.__dict__.setdefault("recordings", {})

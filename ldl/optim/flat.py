@@ -31,6 +31,10 @@ class FlatStore:
         self._pack()
         self.slots: dict[str, Array] = {name: self._zeros() for name in slots}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the views: a copy's parameters are views of nothing, and it packs them anew."""
+        return {**vars(self), "_views": [(None, None)] * len(self.parameters), "_stretches": {}}
+
     def refresh(self) -> bool:
         """Pack again, and say so, where a parameter is no longer the view that was made of it."""
         for parameter, (data, grad) in zip(self.parameters, self._views, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import isfinite
 from typing import Any, ClassVar
 
 from ldl.backend import Array, Backend
@@ -13,6 +12,7 @@ from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
 from ldl.optim.clipping import clip_arrays
 from ldl.optim.flat import FlatStore
+from ldl.optim.options import optional_positive
 from ldl.optim.schedules import Schedule, as_schedule
 
 Rate = Schedule | Callable[[int], float]
@@ -65,8 +65,8 @@ class Optimizer:
         clip_value: float | None = None,
     ) -> None:
         self.schedule = as_schedule(schedule)
-        self.clip_norm = _optional_positive("clip_norm", clip_norm)
-        self.clip_value = _optional_positive("clip_value", clip_value)
+        self.clip_norm = optional_positive("clip_norm", clip_norm)
+        self.clip_value = optional_positive("clip_value", clip_value)
         self.step_count = 0
         self._prepared: dict[Any, Callable[..., None]] = {}
         self._packed: object = None
@@ -98,6 +98,10 @@ class Optimizer:
                     for kind in kinds
                 ]
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is prepared for these arrays."""
+        return {**vars(self), "_prepared": {}, "_packed": None}
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options as Python numbers; ValueError for one that makes no sense."""
@@ -271,24 +275,6 @@ class Optimizer:
                 )
                 clip = self._prepared[key] = self.backend.deferred(function)
             clip()
-
-
-def number(
-    name: str, value: Any, low: float = 0.0, high: float = float("inf"), open_low: bool = False
-) -> float:
-    """The option as a Python float; ValueError unless it is finite and in [low, high)."""
-    try:
-        x = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a number, got {value!r}") from error
-    if not isfinite(x) or x < low or x >= high or (open_low and x == low):
-        bounds = f"{'>' if open_low else '>='} {low:g}" + (f" and < {high:g}" * isfinite(high))
-        raise ValueError(f"{name} must be finite and {bounds}, got {value!r}")
-    return x
-
-
-def _optional_positive(name: str, value: float | None) -> float | None:
-    return None if value is None else number(name, value, open_low=True)
 
 
 def _groups(params: Parameters) -> list[dict[str, Any]]:

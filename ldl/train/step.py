@@ -63,6 +63,10 @@ class TrainStep:
         self._losses: Array = None
         self._keeps: dict[Any, Any] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what was recorded of this model: a copy records its own."""
+        return {**vars(self), "_recordings": {}, "_keeps": {}, "_losses": None, "output": None}
+
     def __call__(self, x: Array, y: Array) -> Array:
         """One step on a batch; returns its loss before the update."""
         recording = self._recording(x, y)
