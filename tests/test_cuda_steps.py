@@ -450,12 +450,14 @@ def texts() -> dict[str, str]:
         for row in ROWS:
             module, x = row.module(), backend.asarray(row.input())
             target = backend.asarray(np.zeros(module.predict(x).shape, "float32"))
-            step = ldl.TrainStep(learning(module), nn.HuberLoss(reduction="sum"), sgd(Scale()))
+            model = learning(module)
+            step = ldl.TrainStep(model, nn.HuberLoss(reduction="sum"), sgd(model))
             found |= step._recording(x, target)._kernels.texts  # type: ignore[attr-defined]
         for row in LOSSES:
             x, t = map(backend.asarray, row.batch())
             if "none" not in row.name:
-                step = ldl.TrainStep(Scale(), row.build(), sgd(Scale()))
+                model = Scale()
+                step = ldl.TrainStep(model, row.build(), sgd(model))
                 found |= step._recording(x, t)._kernels.texts  # type: ignore[attr-defined]
         for make in (OPTIMIZERS | CLIPPED).values():
             optimizer = make(network())

@@ -24,20 +24,35 @@ def check_arguments(
     checkpoint: str | os.PathLike[str] | None,
 ) -> None:
     """Raise TypeError, ValueError or OSError for what cannot be trained as it is asked."""
-    check_kinds(model, loss)
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer must be an optimizer such as ldl.optim.Adam(model, lr=1e-3), "
-            f"got {shown(optimizer)}"
-        )
+    check_parts(model, loss, optimizer)
     check_distinct(model)
-    _check_parameters(model, optimizer)
-    if loss.reduction == "none":
-        raise ValueError("fit needs a loss that is one number: use another reduction than 'none'")
+    _check_types(model)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("every parameter is frozen, so nothing learns: model.requires_grad_()")
     if checkpoint is not None:
         _check_path(checkpoint)
     elif resume:
         raise ValueError("resume=True needs checkpoint=PATH, the file to resume from")
+
+
+def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
+    """TypeError or ValueError for what a step cannot be made of."""
+    check_kinds(model, loss)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            "optimizer must be an optimizer such as ldl.optim.Adam(model, lr=1e-3), "
+            f"got {shown(optimizer)}"
+        )
+    own = {id(p) for p in model.parameters()}
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if own.isdisjoint(moved):
+        kind = type(optimizer).__name__
+        raise ValueError(
+            "the optimizer moves none of the model's parameters, but another model's: "
+            f"make it of this one, {kind}(model, ...)"
+        )
+    if loss.reduction == "none":
+        raise ValueError("training needs a loss that is one number: another reduction than 'none'")
 
 
 def count(name: str, value: Any) -> int:
@@ -67,15 +82,7 @@ def settings(
     }
 
 
-def _check_parameters(model: Module, optimizer: Optimizer) -> None:
-    own = {id(p) for p in model.parameters()}
-    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if own.isdisjoint(moved):
-        kind = type(optimizer).__name__
-        raise ValueError(
-            f"the optimizer moves none of the model's parameters, but another model's: "
-            f"make it of this one, {kind}(model, ...)"
-        )
+def _check_types(model: Module) -> None:
     types: dict[str, str] = {}
     for name, parameter in model.named_parameters():
         types.setdefault(str(parameter.dtype), name)

@@ -15,6 +15,7 @@ from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
+from ldl.train.arguments import check_parts
 
 
 class TrainStep:
@@ -45,10 +46,7 @@ class TrainStep:
     ) -> None:
         if (noise is None) != (stream is None):
             raise ValueError("noise needs a stream to draw from, ldl.random.Stream(seed, NOISE)")
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"optimizer must derive from ldl.optim.Optimizer, got {type(optimizer).__name__}"
-            )
+        check_parts(model, loss, optimizer)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
