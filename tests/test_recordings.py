@@ -89,27 +89,41 @@ def test_a_noise_that_becomes_stronger_is_seen() -> None:
         assert_same(played, own)
 
 
+class Config:
+    scale = 1.0
+
+
 class Nested(nn.Identity):
-    """Multiplies by a number in a list, and by one in a dict."""
+    """Multiplies by a number in a list, one in a dict and one of an object."""
 
     def __init__(self) -> None:
         self.factors = [1.0]
         self.named = {"a": 1.0}
+        self.config = Config()
+
+    def factor(self) -> float:
+        return self.factors[0] * self.named["a"] * self.config.scale
 
     def forward(self, x: Any) -> Any:
-        return super().forward(x) * (self.factors[0] * self.named["a"])
+        return super().forward(x) * self.factor()
 
     def backward(self, grad: Any) -> Any:
-        return super().backward(grad) * (self.factors[0] * self.named["a"])
+        return super().backward(grad) * self.factor()
 
 
-def test_changes_inside_lists_and_dicts_are_seen() -> None:
+@pytest.mark.parametrize("where", ["list", "dict", "object"])
+def test_changes_inside_lists_dicts_and_objects_are_seen(where: str) -> None:
     played, own = steps(nn.Sequential(nn.Linear(4, 4), Nested()))
     predictor = ldl.Predictor(played.model)
     for factor in (1.0, 3.0, 0.5):
         for step in (played, own):
-            step.model[1].factors[0] = factor  # type: ignore[index]
-            step.model[1].named["a"] = factor + 1  # type: ignore[index]
+            layer: Any = step.model[1]  # type: ignore[index]
+            if where == "list":
+                layer.factors[0] = factor
+            elif where == "dict":
+                layer.named["a"] = factor
+            else:
+                layer.config.scale = factor
         assert_same(played, own)
         np.testing.assert_allclose(predictor(X), played.model.predict(X), rtol=1e-5)
 

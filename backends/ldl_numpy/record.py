@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter, is_
+from types import ModuleType
 from typing import Any, ClassVar
 from warnings import warn
 
@@ -48,12 +49,13 @@ class Recorded(Recording):
         held_inside: list[Any] = [*inside(parts)]
         held_inside += [value for part in inside(parts) for value in marked_in(part)]
         self._attributes = [vars(part) for part in held_inside]
-        self._nested = [
-            (value, _contents(value))
+        inner = [
+            _inside(value)
             for held in self._attributes
             for name, value in held.items()
-            if isinstance(value, (list, dict, set)) and name != "_arguments"
+            if name != "_arguments"
         ]
+        self._nested = [(held, _contents(held)) for held in inner if held is not None]
         self._recorded = [value for held in self._attributes for value in held.values()]
         self._facts = [
             (held, name, value)
@@ -90,6 +92,14 @@ class Recorded(Recording):
         for p, has_grad in self._flags:
             if p.has_grad is not has_grad:
                 p.has_grad = has_grad
+
+
+def _inside(value: Any) -> Any:
+    """What an attribute holds that may change while it stays the same object."""
+    if isinstance(value, (list, dict, set)):
+        return value
+    known = (changes.Marked, Backend, type, ModuleType, np.ndarray)
+    return None if isinstance(value, known) else getattr(value, "__dict__", None)
 
 
 def _contents(held: Any) -> tuple[Any, ...]:
