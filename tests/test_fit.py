@@ -493,3 +493,18 @@ def test_a_summary_shows_layers_shapes_and_sizes():
 def test_a_history_is_iterated_by_epochs():
     history = ldl.History([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
     assert [row["loss"] for row in history] == history["loss"] == [2.0, 1.0]
+
+
+def test_layers_that_a_callback_puts_into_eval_mode_stay_there():
+    class Hold(ldl.Callback):
+        def on_fit_begin(self, run):
+            run.model[2].eval()
+
+    def look(run):
+        modes.append((run.model.training, run.model[2].training))
+
+    modes = []
+    held = fit(classifier(0.5), 3, callbacks=[Hold(), look])
+    without = fit(classifier(0.0), 3)
+    assert modes == [(True, False)] * 3
+    assert held["loss"] == pytest.approx(without["loss"], rel=1e-5)

@@ -58,6 +58,9 @@ def fit(
 ) -> History:
     """Train a model, and leave it in eval mode.
 
+    All of it is in training mode but for layers that a callback's `on_fit_begin` puts into eval
+    mode.
+
     Args:
         model: what to train, on the backend that it stands on, in float32 or float64.
         data: x (an autoencoder's input is its target), (x, y), an `ldl.data.Arrays` (which adds
@@ -121,8 +124,13 @@ def fit(
         stream.restart(seed, DROPOUT, i)
     for stream, draw in zip(run.streams, draws, strict=True):
         stream.draw = draw
-    for hook in hooks:
-        hook.on_fit_begin(run)
+    model.train()
+    try:
+        for hook in hooks:
+            hook.on_fit_begin(run)
+    except BaseException:
+        model.eval()
+        raise
     corruption = getattr(train_data, "noise", None)
     step = TrainStep(
         model,
@@ -181,6 +189,7 @@ class _Epochs:
         self.run, self.step, self.data, self.bar = run, step, data, bar
         self.batch_size, self.together, self.metrics = batch_size, together, metrics
         self._order: Array = None
+        self._modes = [(module, module.training) for module in run.model.modules()]
 
     def train(self, order: Any) -> dict[str, float]:
         """One epoch, in the order of the host's indices; its figures."""
@@ -188,6 +197,8 @@ class _Epochs:
         kept = {name: array.copy() for name, array in run.model.state_dict().items()}
         tally = Tally(backend, run.loss, self.metrics)
         run.model.train()
+        for module, mode in self._modes:
+            module.training = mode
         done = 0
         if isinstance(self.data, Arrays) and self.together > 1:
             done = self._whole_batches(self.data, order, tally)
