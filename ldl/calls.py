@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -39,4 +40,5 @@ def text(value: Any) -> str:
     if own is object.__repr__:
         return f"{type(value).__name__}()"
     shown = repr(value)
+    shown = re.sub(r" at 0x[0-9a-f]+", "", shown)
     return f"<{type(value).__name__} of {len(value)}>" if "\n" in shown else shown

@@ -88,6 +88,10 @@ class FakeArray(NDArrayOperatorsMixin):
     def get(self) -> np.ndarray[Any, Any]:
         return self._wait("get()").copy()
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        raise NotImplementedError("ldl fetches arrays with get")
+
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         self._wait("np.asarray()")
         raise TypeError("implicit conversion of a device array to NumPy: use backend.to_numpy(x)")

@@ -161,6 +161,19 @@ def test_a_single_array_from_a_file(tmp_path, npz, capsys):
     assert "curves: 32 training and 8 test samples" in capsys.readouterr().out
 
 
+def test_a_run_that_is_begun_anew_leaves_nothing_of_the_one_before(tmp_path, npz, monkeypatch):
+    out = tmp_path / "run"
+    assert run("--data", npz, "--epochs", 2, "--out", out) == 0
+    assert (out / "model.safetensors").exists()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ldl, "fit", interrupted)
+    assert run("--data", npz, "--hidden", "8", "--out", out) == 130
+    assert sorted(path.name for path in out.iterdir()) == ["run.json"]
+
+
 def test_black_images_still_give_json(tmp_path):
     np.savez(tmp_path / "black.npz", x=np.zeros((10, 8, 8), np.uint8))
     code = run("--data", tmp_path / "black.npz", "--noise", "masking:0.5", "--out", tmp_path)

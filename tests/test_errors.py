@@ -10,7 +10,7 @@ import pytest
 
 import ldl
 from checks import one_line
-from ldl import nn
+from ldl import nn, optim
 
 ELEMENTWISE = [nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss]
 EVERY_LOSS = [*ELEMENTWISE, nn.CrossEntropyLoss]
@@ -338,3 +338,34 @@ def test_a_model_refuses_a_type_that_does_not_float() -> None:
 def test_surplus_arguments_are_errors() -> None:
     with pytest.raises(TypeError, match="inplace"):
         nn.ReLU(inplace=True)
+
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+def test_arrays_in_a_list_and_noise_that_is_none_are_refused_at_once() -> None:
+    x = np.ones((4, 2), "float32")
+    model = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"as a tuple, \(x, y\)") as error:
+        ldl.fit(model, [x, x], nn.MSELoss(), optim.SGD(model, 0.1), 1)
+    one_line(error)
+    for noise in ("gaussian:0.2", 0.3, ldl.data.GaussianNoise):
+        with pytest.raises(TypeError, match="GaussianNoise") as error:
+            ldl.data.Arrays(x, noise=noise)  # type: ignore[arg-type]
+        one_line(error)
+
+
+class Series:
+    """Has what pandas' series has."""
+
+    dtype = np.dtype("float32")
+
+    def get(self, key: Any) -> Any:
+        raise KeyError(key)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.ones(2, dtype)
+
+
+def test_what_has_a_get_of_another_kind_is_an_array_all_the_same() -> None:
+    assert ldl.Predictor(nn.Linear(2, 3))(Series()).shape == (3,)

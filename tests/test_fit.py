@@ -279,17 +279,20 @@ def test_figures_that_are_not_finite_survive_a_checkpoint(tmp_path):
 def test_a_checkpoint_of_another_run_is_refused_and_changes_nothing(tmp_path):
     path = tmp_path / "run.safetensors"
     model = classifier()
-    fit(model, 1, checkpoint=path)
+    fit(model, 2, checkpoint=path)
     ldl.manual_seed(1)
     wider = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 3))
     for other, options, message in (
         (classifier(), {"seed": 5}, "seed 0 in the file, 5 here"),
         (classifier(), {"callbacks": [ldl.EarlyStopping("loss")]}, "callbacks"),
-        (wider, {}, "0.weight has shape"),
+        (wider, {}, r"layers \"Linear\(in_features=6, out_features=16"),
+        (nn.Sequential(*classifier().layers[:3], nn.Tanh(), nn.Linear(16, 3)), {}, "layers .*Tanh"),
+        (classifier(), {"data": (X + 1, LABELS)}, r"data \(CRC-32\)"),
+        (classifier(), {"data": (X, 2 - LABELS)}, r"data \(CRC-32\)"),
     ):
         before = weights(other)
         with pytest.raises(ldl.CheckpointError, match=message) as error:
-            fit(other, 2, checkpoint=path, resume=True, **options)
+            fit(other, **{"epochs": 3, "checkpoint": path, "resume": True, **options})
         assert "\n" not in str(error.value)
         assert_same(weights(other), before)
     sgd = classifier()

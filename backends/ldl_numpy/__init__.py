@@ -45,7 +45,7 @@ class NumpyBackend(Backend):
 
     def asarray(self, data: Any, dtype: DType = None) -> np.ndarray[Any, Any]:
         """A C-contiguous array; device arrays that have `get` (CuPy's) are fetched."""
-        if not isinstance(data, np.ndarray) and hasattr(data, "get") and hasattr(data, "dtype"):
+        if hasattr(type(data), "__cuda_array_interface__") and hasattr(data, "get"):
             data = data.get()
         return np.asarray(data, dtype=dtype, order="C")
 

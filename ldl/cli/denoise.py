@@ -26,6 +26,8 @@ RECORD, CHECKPOINT = "run.json", "checkpoint.safetensors"
 """The files from which a run is resumed: its settings and its state after the last epoch."""
 
 PICTURES = ("denoised.png", "loss.png")
+
+RESULTS = ("model.safetensors", "metrics.json", "history.csv")
 """The files that matplotlib is needed for."""
 
 TEST_NOISE = 2
@@ -125,9 +127,10 @@ def _check_size(settings: Settings, width: int) -> None:
 
 
 def _begin(settings: Settings, folder: Path) -> None:
-    """Make the folder that of a new run, which has no checkpoint."""
+    """Make the folder that of a new run, without anything of one before."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, *RESULTS, *PICTURES):
+        (folder / name).unlink(missing_ok=True)
     write_atomically(folder / RECORD, settings.to_json())
 
 

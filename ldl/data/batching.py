@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
-from ldl.backend import Array, Backend, DType
+from ldl.backend import Array, Backend, DType, get_backend
 from ldl.data.noise import Noise
 from ldl.random import Stream
 
 Batch = tuple[Array, Array]
+
+CHECKED = 2**26
+"""Bytes of an array that a checksum reads at most, in rows at even distances."""
 
 
 class Arrays:
@@ -26,6 +30,10 @@ class Arrays:
         self.x = _array(x)
         self.y = self.x if y is None else _array(y)
         self.noise = noise
+        if noise is not None and not isinstance(noise, Noise):
+            raise TypeError(
+                f"noise must be a noise such as ldl.data.GaussianNoise(0.3), got {noise!r}"
+            )
         if self.x.ndim == 0 or len(self.x) == 0:
             raise ValueError(f"the data set is empty: x has shape {tuple(self.x.shape)}")
         if self.y.ndim == 0 or len(self.x) != len(self.y):
@@ -56,6 +64,16 @@ class Arrays:
             return Arrays(x, noise=self.noise)
         kept = labels and self.y.ndim == 1
         return Arrays(x, backend.asarray(self.y, None if kept else dtype), self.noise)
+
+    def checksum(self, dtype: DType) -> int:
+        """A number that tells these samples, cast, from others; reads `CHECKED` of each array."""
+        found = 0
+        for array in (self.x,) if self.y is self.x else (self.x, self.y):
+            rows = array[:: 1 + array.size * array.dtype.itemsize // CHECKED]
+            found = crc32(
+                get_backend("numpy").asarray(rows, dtype).reshape(-1).view(np.uint8), found
+            )
+        return found
 
     def _fits(self, backend: Backend, dtype: DType) -> bool:
         arrays = [self.x] if self.y is self.x else [self.x, self.y]
@@ -167,6 +185,8 @@ def as_data(data: Any) -> Arrays | Stored:
             "a data set d has a part to train on and one to test: give (d.x_train, d.y_train), or "
             "d.x_train alone to an autoencoder"
         )
+    if isinstance(data, list) and any(hasattr(item, "shape") for item in data):
+        raise TypeError("a list is one of batches (x, y): give two arrays as a tuple, (x, y)")
     if hasattr(data, "__iter__"):
         return Stored(data)
     raise TypeError(

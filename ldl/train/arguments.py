@@ -63,18 +63,28 @@ def count(name: str, value: Any) -> int:
 
 
 def settings(
-    loss: Loss, optimizer: Optimizer, data: Data, batch_size: int, seed: int, streams: int
+    model: Module,
+    loss: Loss,
+    optimizer: Optimizer,
+    data: Data,
+    batch_size: int,
+    seed: int,
+    streams: int,
+    checksum: int | None,
 ) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other stopped."""
+    layers = [m for m in model.modules() if next(m.named_children(), None) is None]
     whole = data.data if isinstance(data, Streamed) else data
     known = None if isinstance(whole, Stored) else whole
     return {
         "seed": seed,
         "batch_size": batch_size,
+        "layers": ", ".join(call(type(layer), *layer._arguments) for layer in layers),
         "loss": call(type(loss), *loss._arguments),
         "samples": None if known is None else len(known),
         "shape of x": None if known is None else list(known.x.shape[1:]),
         "shape of y": None if known is None else list(known.y.shape[1:]),
+        "data (CRC-32)": checksum,
         "noise": None if known is None or known.noise is None else text(known.noise),
         "random streams": streams,
         "optimizer": type(optimizer).__name__,

@@ -105,7 +105,8 @@ def fit(
     hooks, figures = as_callbacks(callbacks), as_metrics(metrics, loss)
     backend = model.backend
     loss.to(backend)
-    train_data = as_data(data).place(backend, model.dtype, loss.takes_labels)
+    given = as_data(data)
+    train_data = given.place(backend, model.dtype, loss.takes_labels)
     held_out = None
     if validation is not None:
         held_out = as_data(validation).place(backend, model.dtype, loss.takes_labels)
@@ -116,7 +117,12 @@ def fit(
     noise, dropouts = Stream(seed, NOISE), _streams(model)
     run = Run(model, loss, optimizer, History(), epochs, seed, [noise, *dropouts])
     run.validated = held_out is not None
-    run.settings = settings(loss, optimizer, train_data, batch_size, seed, len(run.streams))
+    checksum = None
+    if checkpoint is not None and isinstance(given, Arrays):
+        checksum = given.checksum(model.dtype)
+    run.settings = settings(
+        model, loss, optimizer, train_data, batch_size, seed, len(run.streams), checksum
+    )
     draws = [0] * len(run.streams)
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         draws = load_checkpoint(checkpoint, run, hooks)
