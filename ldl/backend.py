@@ -160,7 +160,10 @@ def get_backend(name: str | Backend | None = None) -> Backend:
             target = _OWN.get(name) or _entry_points().get(name)
             if target is None:
                 known = ", ".join(sorted(backend_names()))
-                raise ValueError(f"no backend is named {name!r}; there are: {known}")
+                hint = ""
+                if name.partition(":")[0] in ("cuda", "gpu"):
+                    hint = " (the backend of NVIDIA's GPUs is called cupy)"
+                raise ValueError(f"no backend is named {name!r}{hint}; there are: {known}")
             module, _, attribute = target.partition(":")
             _instances[name] = getattr(importlib.import_module(module), attribute)()
         return _instances[name]

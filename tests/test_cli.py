@@ -174,6 +174,33 @@ def test_a_run_that_is_begun_anew_leaves_nothing_of_the_one_before(tmp_path, npz
     assert sorted(path.name for path in out.iterdir()) == ["run.json"]
 
 
+def test_a_run_whose_data_have_moved_is_resumed_with_their_new_place(tmp_path, npz, capsys):
+    out, moved = tmp_path / "run", tmp_path / "moved.npz"
+    assert run("--data", npz, "--epochs", 2, "--out", out) == 0
+    npz.rename(moved)
+    assert run("--out", out, "--resume") == 2
+    assert "give its new place with --data" in capsys.readouterr().err
+    assert run("--data", moved, "--out", out, "--resume") == 0
+    assert json.loads((out / "run.json").read_text())["data"] == str(moved)
+    np.savez(moved, x=1 - np.load(moved)["x"])
+    assert run("--out", out, "--resume") == 1
+    assert "data (CRC-32)" in capsys.readouterr().err
+
+
+def test_errors_speak_of_the_commands_options(tmp_path, npz, capsys, monkeypatch):
+    def diverged(*_, **__):
+        raise ldl.DivergedError(1, 2, "the loss", ldl.History())
+
+    assert run("--data", npz, "--backend", "cupy", "--out", tmp_path / "a") == 1
+    assert "--backend numpy" in capsys.readouterr().err
+    monkeypatch.setattr(ldl, "fit", diverged)
+    assert run("--data", npz, "--out", tmp_path / "b") == 1
+    said = capsys.readouterr().err
+    assert "epoch 1, batch 2" in said
+    assert "a lower --lr" in said
+    assert "clip_norm" not in said
+
+
 def test_black_images_still_give_json(tmp_path):
     np.savez(tmp_path / "black.npz", x=np.zeros((10, 8, 8), np.uint8))
     code = run("--data", tmp_path / "black.npz", "--noise", "masking:0.5", "--out", tmp_path)
@@ -329,11 +356,12 @@ def test_resuming_from_damaged_files(tmp_path, capsys, name):
         (["--lr", "nan"], "positive number"),
         (["--lr", "fast"], "positive number"),
         (["--seed", "-1"], "from 0 to 2**64 - 1"),
-        (["--data", "cifar"], "mnist-5k, mnist, digits, PATH.npz"),
+        (["--data", "cifar"], "mnist-5k, mnist, digits, PATH.npz, PATH.npy"),
         (["--data", "none.npz"], "there is no file"),
         (["--data", "~nobody-of-that-name/x.npz"], "there is no file"),
         (["--backend", "abacus"], "auto, numpy, cupy"),
         (["--turbo"], "no such option: --turbo"),
+        (["--hidden", "256", "64"], "no such argument: 64"),
         (["--out", __file__], "is a file"),
         (["--out", ""], "needs a folder, got ''"),
         (["--out", " "], "needs a folder, got ' '"),
@@ -439,7 +467,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
 
 def test_divergence_takes_one_line(tmp_path, capsys):
     code = run("--loss", "mse", "--lr", "1e30", "--epochs", "3", "--out", tmp_path)
-    assert "lower the learning rate" in one_line(capsys, code, 1)
+    assert "try a lower --lr" in one_line(capsys, code, 1)
 
 
 # ---- apply -------------------------------------------------------------------------------------

@@ -369,3 +369,30 @@ class Series:
 
 def test_what_has_a_get_of_another_kind_is_an_array_all_the_same() -> None:
     assert ldl.Predictor(nn.Linear(2, 3))(Series()).shape == (3,)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, None, True])
+def test_batch_sizes_are_positive_everywhere(size: Any) -> None:
+    model, x = nn.Linear(2, 2), np.ones((4, 2), "float32")
+    calls = [
+        lambda: model.predict(x, batch_size=size),
+        lambda: ldl.evaluate(model, (x, x), nn.MSELoss(), batch_size=size),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="batch_size must be a positive integer") as error:
+            call()
+        one_line(error)
+
+
+@pytest.mark.parametrize("model", [nn.Linear, "model.safetensors", None])
+def test_a_predictor_is_made_of_a_model(model: Any) -> None:
+    with pytest.raises(TypeError, match=r"ldl\.load|write Linear") as error:
+        ldl.Predictor(model)
+    one_line(error)
+
+
+@pytest.mark.parametrize("name", ["cuda", "gpu", "cuda:0"])
+def test_a_gpu_by_another_name_is_told_its_own(name: str) -> None:
+    with pytest.raises(ValueError, match="the backend of NVIDIA's GPUs is called cupy") as error:
+        nn.Linear(2, 2).to(name)
+    one_line(error)

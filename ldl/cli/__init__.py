@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if unknown:
         command = f"ldl {args.command or ''}".rstrip()
+        kind = "option" if any(word.startswith("-") for word in unknown) else "argument"
         print(
-            f"{command}: no such option: {' '.join(unknown)} (see {command} --help)",
+            f"{command}: no such {kind}: {' '.join(unknown)} (see {command} --help)",
             file=sys.stderr,
         )
         return 2

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -18,16 +19,16 @@ from ldl.backend import Backend
 from ldl.cli import options, plots
 from ldl.cli.errors import CommandError, Stopped, UsageError
 from ldl.cli.options import Settings
-from ldl.data.datasets import Dataset, load_dataset
+from ldl.data.datasets import FILES, Dataset, load_dataset
 from ldl.data.mnist import DataUnavailableError, Host
 from ldl.io import write_atomically
 
 RECORD, CHECKPOINT = "run.json", "checkpoint.safetensors"
 """The files from which a run is resumed: its settings and its state after the last epoch."""
 
-PICTURES = ("denoised.png", "loss.png")
-
 RESULTS = ("model.safetensors", "metrics.json", "history.csv")
+
+PICTURES = ("denoised.png", "loss.png")
 """The files that matplotlib is needed for."""
 
 TEST_NOISE = 2
@@ -54,11 +55,12 @@ def run(args: argparse.Namespace) -> None:
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise UsageError(f"--out {folder} is a file; it must be a folder, or not yet exist")
     settings, resume = _settings(args, folder)
-    backend, data = _inputs(settings)
+    backend, data = _inputs(settings, resume)
     _check_size(settings, data.x_test.shape[1])
     try:
         if resume:
             print(f"resuming the run in {folder}")
+            write_atomically(folder / RECORD, settings.to_json())
         else:
             _begin(settings, folder)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -71,7 +73,10 @@ def run(args: argparse.Namespace) -> None:
         ) from error
     except MemoryError as error:
         raise CommandError("not enough memory: give a smaller --batch-size or --hidden") from error
-    except (ldl.DivergedError, ldl.CheckpointError) as error:
+    except ldl.DivergedError as error:
+        what = str(error).partition(":")[0]
+        raise CommandError(f"{what}: try a lower --lr (now {settings.lr:g})") from error
+    except ldl.CheckpointError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         out = shlex.quote(str(folder))
@@ -93,6 +98,8 @@ def _settings(args: argparse.Namespace, folder: Path) -> tuple[Settings, bool]:
         raise CommandError(
             f"cannot read {record} ({error}): start again without --resume"
         ) from error
+    if stored.data.endswith(FILES) and given.get("data", "").endswith(FILES):
+        stored = replace(stored, data=given["data"])
     differing = stored.differences(given)
     if differing:
         raise UsageError(
@@ -102,13 +109,15 @@ def _settings(args: argparse.Namespace, folder: Path) -> tuple[Settings, bool]:
     return stored, True
 
 
-def _inputs(settings: Settings) -> tuple[Backend, Dataset]:
+def _inputs(settings: Settings, resume: bool) -> tuple[Backend, Dataset]:
     try:
         return ldl.get_backend(settings.backend), load_dataset(settings.data)
     except (ldl.BackendUnavailableError, DataUnavailableError) as error:
-        raise CommandError(str(error)) from error
+        text = str(error).replace("ldl.set_backend('numpy')", "--backend numpy")
+        raise CommandError(text) from error
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        moved = resume and "there is no file" in str(error)
+        raise UsageError(f"{error}" + moved * "; give its new place with --data") from error
 
 
 def _check_size(settings: Settings, width: int) -> None:

@@ -17,8 +17,8 @@ from ldl.backend import BackendUnavailableError, backend_names, get_backend
 PACKAGES = {
     "numpy": "",
     "safetensors": "",
-    "cupy-cuda12x": "GPU: pip install cupy-cuda12x",
-    "cupy-cuda13x": "GPU: pip install cupy-cuda13x",
+    "cupy-cuda12x": "GPU: pip install 'ldl[cuda12]'",
+    "cupy-cuda13x": "GPU: pip install 'ldl[cuda13]'",
     "numba": "faster steps on a CPU: pip install numba",
     "matplotlib": "pictures: pip install matplotlib",
     "tqdm": "progress bars: pip install tqdm",

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 import ldl
-from ldl.data.datasets import FILES, NAMES
+from ldl.data.datasets import FILES, KNOWN, NAMES
 from ldl.data.noise import parse_noise
 from ldl.random import check_seed
 
@@ -205,7 +205,7 @@ def _data(text: str) -> str:
     if text in NAMES:
         return text
     if not text.endswith(FILES):
-        raise ValueError(f"no data set is named {text!r}; there are: {', '.join(NAMES)}, PATH.npz")
+        raise ValueError(f"no data set is named {text!r}; there are: {KNOWN}")
     return os.path.realpath(os.path.expanduser(text))
 
 

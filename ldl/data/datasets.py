@@ -24,6 +24,9 @@ NAMES = ("mnist-5k", "mnist", "digits")
 FILES = (".npz", ".npy")
 """How the name of a file of one's own ends."""
 
+KNOWN = ", ".join((*NAMES, *(f"PATH{end}" for end in FILES)))
+"""All that can be named, for an error."""
+
 FIFTH = slice(None, None, 5)
 """What is held out, of samples in random order, where a data set has no test set of its own."""
 
@@ -75,7 +78,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         table = _packaged_table("sklearn", "datasets/data/digits.csv.gz")
         return _split_digits(name, table, side=8, white=16)
     if not name.endswith(FILES):
-        raise ValueError(f"no data set is named {name!r}; there are: {', '.join(NAMES)}, PATH.npz")
+        raise ValueError(f"no data set is named {name!r}; there are: {KNOWN}")
     return _read_file(Path(name))
 
 

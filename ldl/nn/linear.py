@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from operator import index
-from typing import Any
-
 from ldl.backend import Array
 from ldl.nn import init
 from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
+from ldl.numbers import positive_integer
 
 
 class Linear(Module):
@@ -30,8 +28,8 @@ class Linear(Module):
         bias: bool = True,
         weight_init: str = "xavier_uniform",
     ) -> None:
-        self.in_features = width("in_features", in_features)
-        self.out_features = width("out_features", out_features)
+        self.in_features = positive_integer("in_features", in_features)
+        self.out_features = positive_integer("out_features", out_features)
         shape = self.in_features, self.out_features
         self.weight = Parameter(init.get(weight_init)(shape))
         self.bias = Parameter(init.zeros(shape[1:])) if bias else None
@@ -83,13 +81,6 @@ class TiedLinear(Module):
             self.bias.accumulate_rows(grad)
         self.weight.accumulate_matmul(grad.T, x)
         return self.backend.matmul(grad, self.weight.data)
-
-
-def width(name: str, value: Any) -> int:
-    """The value as a Python int; ValueError unless it is a positive integer."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return index(value)
 
 
 def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:

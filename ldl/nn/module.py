@@ -13,6 +13,7 @@ from ldl.nn.differentiable import Differentiable as Differentiable
 from ldl.nn.differentiable import evaluation as evaluation
 from ldl.nn.differentiable import in_training_pass, training_pass
 from ldl.nn.parameter import Parameter
+from ldl.numbers import positive_integer
 
 
 class Module(Differentiable):
@@ -168,6 +169,7 @@ class Module(Differentiable):
         x may be an array of any origin and any numeric type; it is cast to the model's. Returns an
         array of the model's backend. The mode stays as it is, and threads may predict at once.
         """
+        batch_size = positive_integer("batch_size", batch_size)
         x = self.backend.asarray(x, self.dtype)
         with evaluation():
             if len(x) <= batch_size:

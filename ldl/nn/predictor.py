@@ -25,6 +25,9 @@ class Predictor:
     """
 
     def __init__(self, model: Module) -> None:
+        if not isinstance(model, Module):
+            shown = f"write {model.__name__}(...)" if isinstance(model, type) else repr(model)
+            raise TypeError(f"a Predictor takes a model, such as ldl.load(path) gives: {shown}")
         self.model = model
         self._local = local()
         """Of each thread its recordings, by shape and type."""

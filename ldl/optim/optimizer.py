@@ -10,9 +10,9 @@ from ldl.backend import Array, Backend
 from ldl.nn import changes
 from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
+from ldl.numbers import optional_positive
 from ldl.optim.clipping import clip_arrays
 from ldl.optim.flat import FlatStore
-from ldl.optim.options import optional_positive
 from ldl.optim.schedules import Schedule, as_schedule
 
 Rate = Schedule | Callable[[int], float]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ldl.backend import Array
+from ldl.numbers import number
 from ldl.optim.optimizer import Optimizer, Parameters, Rate
-from ldl.optim.options import number
 
 
 class SGD(Optimizer):

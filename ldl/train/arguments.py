@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from operator import index
 from typing import Any
 
 from ldl.calls import call, text
@@ -53,13 +52,6 @@ def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
         )
     if loss.reduction == "none":
         raise ValueError("training needs a loss that is one number: another reduction than 'none'")
-
-
-def count(name: str, value: Any) -> int:
-    """The value as a Python int; ValueError where it is no positive integer."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return index(value)
 
 
 def settings(

@@ -9,6 +9,7 @@ from ldl.backend import Array, Backend
 from ldl.data.batching import Arrays, Data, as_data
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module, evaluation
+from ldl.numbers import positive_integer
 from ldl.random import NOISE, Stream
 from ldl.train.metrics import Metric, as_metrics
 
@@ -31,6 +32,7 @@ def evaluate(
     afterwards.
     """
     check_kinds(model, loss)
+    batch_size = positive_integer("batch_size", batch_size)
     figures = as_metrics(metrics, loss)
     placed = as_data(data).place(model.backend, model.dtype, loss.takes_labels)
     if isinstance(placed, Arrays):

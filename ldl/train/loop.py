@@ -13,9 +13,10 @@ from ldl.backend import Array
 from ldl.data.batching import Arrays, Data, Stored, as_data
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
+from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import DROPOUT, NOISE, SHUFFLE, Key, Stream
-from ldl.train.arguments import check_arguments, count, settings
+from ldl.train.arguments import check_arguments, settings
 from ldl.train.callbacks import Callback, Run, as_callbacks
 from ldl.train.checkpoint import load_checkpoint, save_checkpoint
 from ldl.train.evaluation import Metrics, Tally, check_targets, score
@@ -98,10 +99,13 @@ def fit(
         OSError: the checkpoint cannot be written.
     """
     check_arguments(model, loss, optimizer, resume, checkpoint)
-    epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
+    epochs, batch_size = (
+        positive_integer("epochs", epochs),
+        positive_integer("batch_size", batch_size),
+    )
     seed = random.check_seed(seed)
     if steps_per_launch is not None:
-        steps_per_launch = count("steps_per_launch", steps_per_launch)
+        steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
     hooks, figures = as_callbacks(callbacks), as_metrics(metrics, loss)
     backend = model.backend
     loss.to(backend)

@@ -1,9 +1,17 @@
-"""Options of optimizers, as numbers."""
+"""Numbers that users give, as Python's, or an error that says what they must be."""
 
 from __future__ import annotations
 
 from math import isfinite
+from operator import index
 from typing import Any
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """The value as a Python int; ValueError unless it is a positive integer."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return index(value)
 
 
 def number(
