@@ -108,4 +108,55 @@ def test_it_works_on_the_device(fake: FakeBackend) -> None:
 
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(TypeError, match=r"nn\.Module"):
+        ldl.check_gradients(np.tanh, X)  # type: ignore[arg-type]
+
+
+class Cubed(nn.ElementwiseLoss):
+    """l = |x - t|³, its derivative right or not."""
+
+    def __init__(self, factor: float = 3.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.factor = factor
+
+    def value(self, x: Any, t: Any) -> Any:
+        return self.backend.xp.abs(x - t) ** 3
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return self.factor * (x - t) * self.backend.xp.abs(x - t)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "batchmean", "sum", "none"])
+def test_a_loss_is_held_against_its_differences_too(reduction: str) -> None:
+    assert ldl.check_gradients(Cubed(reduction=reduction), X, target=X[::-1].copy())
+    with pytest.raises(ldl.GradientError, match=r"∂L/∂x of Cubed.* is wrong"):
+        ldl.check_gradients(Cubed(2.0, reduction), X, target=X[::-1].copy())
+    assert ldl.check_gradients(nn.CrossEntropyLoss(), X, target=np.zeros(len(X), "int64"))
+
+
+def test_a_loss_needs_a_target_and_a_module_takes_none() -> None:
+    with pytest.raises(TypeError, match="target="):
         ldl.check_gradients(nn.MSELoss(), X)
+    with pytest.raises(TypeError, match="target="):
+        ldl.check_gradients(nn.Tanh(), X, target=X)
+
+
+class Rolls(nn.Identity):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) + np.random.default_rng().random()
+
+
+class Writes(nn.Identity):
+    def forward(self, x: Any) -> Any:
+        x *= 2
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [(Rolls, "two calls of forward differ"), (Writes, "forward writes to its input")],
+)
+def test_what_makes_the_comparison_meaningless_is_named(layer: Any, message: str) -> None:
+    before = X.copy()
+    with pytest.raises(ldl.GradientError, match=message):
+        ldl.check_gradients(layer(), X)
+    np.testing.assert_array_equal(X, before)

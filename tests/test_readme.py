@@ -22,7 +22,7 @@ def run(block, name):
 
 
 def test_every_example_has_a_test():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 def test_the_first_example_denoises(tmp_path, monkeypatch, capsys):
@@ -53,14 +53,20 @@ def test_the_second_example_trains_on_the_gpu():
         layer_of_ones_own()
 
 
-def test_the_third_example_classifies_and_resumes(tmp_path, monkeypatch):
+def test_the_third_example_fits_a_sine():
+    ldl.manual_seed(0)
+    history = run(BLOCKS[2], "sine")["history"]
+    assert history["loss"][-1] < history["loss"][0] / 20
+
+
+def test_the_fourth_example_classifies_and_resumes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = run(BLOCKS[2], "classify")
+    first = run(BLOCKS[3], "classify")
     assert first["scores"]["accuracy"] > 0.95
     assert (first["labels"] == first["y_test"]).mean() == pytest.approx(first["scores"]["accuracy"])
     assert len(first["history"]) < first["epochs"], "it did not stop early"
     assert (tmp_path / "digits.checkpoint").exists()
-    again = run(BLOCKS[2], "classify")
+    again = run(BLOCKS[3], "classify")
     assert again["scores"] == first["scores"]
     assert again["history"]["seconds"] == first["history"]["seconds"], "it trained anew"
 

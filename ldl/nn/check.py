@@ -9,6 +9,7 @@ from typing import Any
 
 from ldl import random
 from ldl.backend import Array
+from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 
 
@@ -16,12 +17,37 @@ class GradientError(AssertionError):
     """A backward that is not the derivative of its forward; the message names the worst."""
 
 
+class _Of(Module):
+    """A loss as a function of its input alone."""
+
+    def __init__(self, loss: Loss, target: Array) -> None:
+        self.loss, self.target = loss, target
+
+    def forward(self, x: Array) -> Array:
+        return self.loss(x, self.target).reshape(-1)
+
+    def backward(self, grad: Array) -> Array:
+        if self.loss.reduction == "none":
+            return self.loss.backward(grad.reshape(self.target.shape))
+        return self.loss.backward() * grad
+
+    def __repr__(self) -> str:
+        return repr(self.loss)
+
+
 def check_gradients(
-    module: Module, x: Any, *, tolerance: float = 1e-5, directions: int = 4, seed: int = 0
+    module: Module | Loss,
+    x: Any,
+    *,
+    target: Any = None,
+    tolerance: float = 1e-5,
+    directions: int = 4,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Compare a module's backward with central differences, for x and for every parameter.
 
-        ldl.check_gradients(MyLayer(3), x)      # silent where it is right
+        ldl.check_gradients(MyLayer(3), x)              # silent where it is right
+        ldl.check_gradients(MyLoss(), x, target=t)      # likewise of a loss
 
     With L = Σ r ⊙ forward(x) for random r, and random directions v of length 1, the derivatives
     ⟨∂L/∂x, v⟩ that backward gives are held against (L(x + hv) - L(x - hv)) / 2h, and so for every
@@ -32,8 +58,14 @@ def check_gradients(
     Returns the relative error, over the directions, by name: "x" and the parameters' names.
 
     Raises GradientError, naming the worst, where one is above `tolerance`, and where backward
-    returns None or another shape than that of x.
+    returns None or another shape than that of x, or forward changes x or differs from call to call.
     """
+    if isinstance(module, Loss) is not (target is not None):
+        raise TypeError("a loss is checked with target=..., and a module without")
+    if isinstance(module, Loss):
+        t = module.backend.asarray(target)
+        t = t if t.dtype.kind != "f" else module.backend.asarray(t, "float64")
+        module = _Of(copy.deepcopy(module), t)
     if not isinstance(module, Module):
         raise TypeError(f"check_gradients takes a module (ldl.nn.Module), got {module!r}")
     ready = copy.deepcopy(module).to(dtype="float64").train()
@@ -44,8 +76,15 @@ def check_gradients(
     def draw(shape: tuple[int, ...]) -> Array:
         return backend.normal(shape, "float64", stream.next())
 
-    trial = copy.deepcopy(ready)
-    y = trial(x)
+    trial, given = copy.deepcopy(ready), x.copy()
+    y = trial(given)
+    if ((given != x) & (x == x)).any():
+        raise GradientError(f"{module!r}.forward writes to its input: let it make an array instead")
+    if ((copy.deepcopy(ready)(x) != y) & (y == y)).any():
+        raise GradientError(
+            f"two calls of forward differ: {module!r} draws random numbers of its own, and should "
+            "from a stream, as Dropout does"
+        )
     r = draw(tuple(y.shape))
     dx = trial.backward(r)
     if dx is None:

@@ -21,7 +21,7 @@ class Loss(Differentiable):
     and `forward` for each batch.
     """
 
-    reduction: str
+    reduction: str = "mean"
     takes_labels: ClassVar[bool] = False
     """Whether a target of shape (N,) holds class labels, which keep their integer type."""
 
@@ -34,15 +34,14 @@ class Loss(Differentiable):
 
     def forward(self, input: Array, target: Array) -> Array:
         """The loss, without the check of the target's values."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, grad: Array | None = None) -> Array:
         """∂L/∂input, for L the value itself, or for ∂L/∂value = `grad` where it is given."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def check(self, input_shape: tuple[int, ...], target: Array) -> None:
         """Raise ValueError or TypeError for a target that does not fit outputs of that shape."""
-        raise NotImplementedError
 
     def check_input(self, input: Array) -> None:
         """Raise ValueError for an input that the loss has no value for."""
@@ -94,11 +93,11 @@ class ElementwiseLoss(Loss):
 
     def value(self, x: Array, t: Array) -> Array:
         """l(x, t)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no value")
 
     def derivative(self, x: Array, t: Array) -> Array:
         """∂l/∂x."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no derivative")
 
     def forward(self, input: Array, target: Array) -> Array:
         """The reduced l(x, t)."""

@@ -10,7 +10,7 @@ from ldl.backend import Array, Backend
 from ldl.nn import changes
 from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
-from ldl.numbers import optional_positive
+from ldl.numbers import number, optional_positive
 from ldl.optim.clipping import clip_arrays
 from ldl.optim.flat import FlatStore
 from ldl.optim.schedules import Schedule, as_schedule
@@ -54,7 +54,7 @@ class Optimizer:
     @property
     def only_applies(self) -> bool:
         """Whether a step touches arrays through `apply` alone: `update` is one of ldl's own."""
-        return type(self).update.__module__.startswith("ldl.optim.")
+        return str(type(self).update.__module__).startswith("ldl.optim.")
 
     def __init__(
         self,
@@ -105,13 +105,13 @@ class Optimizer:
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options as Python numbers; ValueError for one that makes no sense."""
-        raise NotImplementedError
+        return {**options, "lr": number("lr", options["lr"])}
 
     def update(
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """Move the values p in place; `step` counts from 1. `options["lr"]` is the rate now."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no update")
 
     def apply(
         self,

@@ -99,10 +99,8 @@ def fit(
         OSError: the checkpoint cannot be written.
     """
     check_arguments(model, loss, optimizer, resume, checkpoint)
-    epochs, batch_size = (
-        positive_integer("epochs", epochs),
-        positive_integer("batch_size", batch_size),
-    )
+    epochs = positive_integer("epochs", epochs)
+    batch_size = positive_integer("batch_size", batch_size)
     seed = random.check_seed(seed)
     if steps_per_launch is not None:
         steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
