@@ -171,3 +171,34 @@ def test_the_best_epoch_of_a_history_is_found_by_the_same_rule() -> None:
         history.best("val_loss")
     with pytest.raises(ValueError, match="no epoch"):
         ldl.History().best("loss")
+
+
+def peak(output: Any, target: Any) -> Any:
+    return (output - target).max()
+
+
+def square(xp: Any, output: Any, target: Any) -> Any:
+    return ((output - target) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ([peak, peak], "two metrics are named peak"),
+        (["mse", "mse"], "two metrics are named mse"),
+        ([ldl.Metric("loss", square)], "'loss' is a column of the history"),
+        ([ldl.Metric("epoch", square)], "'epoch' is a column of the history"),
+    ],
+)
+def test_metrics_have_names_of_their_own(metrics: Any, message: str) -> None:
+    model, x = nn.Linear(2, 2), np.ones((4, 2), "float32")
+    with pytest.raises(ValueError, match=message) as error:
+        ldl.evaluate(model, (x, x), nn.MSELoss(), metrics)
+    assert "\n" not in str(error.value)
+
+
+def test_none_is_no_metric_and_no_callback() -> None:
+    model, x = nn.Linear(2, 2), np.ones((4, 2), "float32")
+    adam = optim.Adam(model)
+    history = ldl.fit(model, x, nn.MSELoss(), adam, 1, metrics=None, callbacks=None)
+    assert list(history.rows[0]) == ["epoch", "loss", "lr", "seconds"]

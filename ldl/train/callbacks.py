@@ -175,6 +175,7 @@ class EarlyStopping(Callback):
 
 def as_callbacks(given: Any) -> list[Callback]:
     """One callback or several, functions of the run wrapped; TypeError for anything else."""
+    given = () if given is None else given
     single = isinstance(given, (Callback, type)) or callable(given)
     if not single and not hasattr(given, "__iter__"):
         raise TypeError(

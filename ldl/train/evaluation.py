@@ -21,7 +21,7 @@ def evaluate(
     model: Module,
     data: Any,
     loss: Loss,
-    metrics: Metrics = (),
+    metrics: Metrics | None = (),
     *,
     batch_size: int = 1024,
     seed: int = 0,

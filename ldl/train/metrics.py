@@ -14,6 +14,10 @@ Function = Callable[[Any, Array, Array], Array]
 Shape = tuple[int, ...]
 
 
+COLUMNS = ("epoch", "loss", "val_loss", "lr", "seconds")
+"""What a history's rows hold beside metrics."""
+
+
 class Metric:
     """A named mean over samples, and what becomes of the mean in the end.
 
@@ -106,10 +110,18 @@ def as_metrics(metrics: Any, loss: Loss) -> list[Metric]:
     The accuracy is the loss's: for BCELoss and BCEWithLogitsLoss, whose outputs are independent
     labels, of every element at the threshold 1/2 or 0, else of the largest output of every row.
     """
+    metrics = () if metrics is None else metrics
     single = isinstance(metrics, (str, Metric)) or callable(metrics)
     if not single and not isinstance(metrics, Iterable):
         raise TypeError(_wrong(metrics))
-    return [_as_metric(metric, loss) for metric in ([metrics] if single else metrics)]
+    found = [_as_metric(metric, loss) for metric in ([metrics] if single else metrics)]
+    names = [metric.name for metric in found]
+    for name in names:
+        if name in COLUMNS:
+            raise ValueError(f"{name!r} is a column of the history: give the metric another name")
+        if names.count(name) > 1:
+            raise ValueError(f"two metrics are named {name}: ldl.Metric(name, function) names one")
+    return found
 
 
 def _as_metric(given: Any, loss: Loss) -> Metric:

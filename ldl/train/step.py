@@ -13,6 +13,7 @@ from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
+from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
 from ldl.train.arguments import check_parts
@@ -86,6 +87,7 @@ class TrainStep:
         Returns their losses, a vector. A backend may do all of it in one launch. Every batch is
         whole: ValueError unless 0 ≤ start ≤ len(order) - size.
         """
+        size = positive_integer("size", size)
         backend, count = self.model.backend, len(starts)
         if not count:
             return backend.xp.zeros(0, dtype=self.model.dtype)
