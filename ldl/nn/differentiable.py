@@ -18,22 +18,9 @@ class DeviceError(TypeError):
 _evaluating: ContextVar[bool] = ContextVar("ldl_evaluating", default=False)
 
 
-_passing: ContextVar[bool] = ContextVar("ldl_passing", default=False)
-
-
-@contextmanager
-def training_pass() -> Iterator[None]:
-    """Inside the block, in this thread, layers in eval mode keep what backward will need too."""
-    token = _passing.set(True)
-    try:
-        yield
-    finally:
-        _passing.reset(token)
-
-
-def in_training_pass() -> bool:
-    """Whether a model in training mode is on its way forward in this thread."""
-    return _passing.get()
+passing: ContextVar[bool] = ContextVar("ldl_passing", default=False)
+"""Whether a model in training mode is on its way forward in this thread: layers in eval mode inside
+it then keep what backward will need too."""
 
 
 @contextmanager
@@ -86,7 +73,7 @@ class Differentiable(Marked):
         """
         if _evaluating.get():
             return
-        if self._training or _passing.get():
+        if self._training or passing.get():
             self.__dict__["_kept"] = values
         elif self._kept is not None:
             self.__dict__["_kept"] = None

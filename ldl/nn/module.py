@@ -11,7 +11,7 @@ from ldl.nn._summary import summarize
 from ldl.nn.differentiable import DeviceError as DeviceError
 from ldl.nn.differentiable import Differentiable as Differentiable
 from ldl.nn.differentiable import evaluation as evaluation
-from ldl.nn.differentiable import in_training_pass, training_pass
+from ldl.nn.differentiable import passing
 from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
 
@@ -56,10 +56,13 @@ class Module(Differentiable):
 
     def __call__(self, x: Array) -> Array:
         """`forward`, with an error that names the fix when x is not an array of this device."""
-        if not self._training or in_training_pass():
+        if not self._training or passing.get():
             return self._forward(x)
-        with training_pass():
+        token = passing.set(True)
+        try:
             return self._forward(x)
+        finally:
+            passing.reset(token)
 
     def _forward(self, x: Array) -> Array:
         try:
