@@ -238,6 +238,16 @@ def test_threads_that_want_the_same_loop_at_once_all_get_it_whole() -> None:
     assert None not in found
 
 
+def test_a_step_keeps_the_latest_shapes() -> None:
+    model = nn.Linear(4, 4)
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, 0.0))
+    losses = {}
+    for rows in [*range(1, 71), 1, 2]:
+        x = np.ones((rows, 4), "float32")
+        assert step(x, x) == losses.setdefault(rows, step(x, x))
+    assert len(step._recordings) == 64
+
+
 def test_another_batch_size_needs_no_other_loops() -> None:
     pytest.importorskip("numba")
     generator = np.random.default_rng(0)

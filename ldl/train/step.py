@@ -13,6 +13,7 @@ from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
+from ldl.nn.predictor import SHAPES
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
@@ -138,6 +139,8 @@ class TrainStep:
         if recording is None or not self._fits(recording):
             self.optimizer.pack()
             recording = self._recordings[key] = self._recorded(x, y)
+            if len(self._recordings) > SHAPES:
+                del self._recordings[next(iter(self._recordings))]
         return recording
 
     def _fits(self, recording: Recording) -> bool:
