@@ -182,9 +182,11 @@ def test_a_run_whose_data_have_moved_is_resumed_with_their_new_place(tmp_path, n
     assert "give its new place with --data" in capsys.readouterr().err
     assert run("--data", moved, "--out", out, "--resume") == 0
     assert json.loads((out / "run.json").read_text())["data"] == str(moved)
-    np.savez(moved, x=1 - np.load(moved)["x"])
-    assert run("--out", out, "--resume") == 1
+    other = tmp_path / "other.npz"
+    np.savez(other, x=1 - np.load(moved)["x"])
+    assert run("--data", other, "--out", out, "--resume") == 1
     assert "data (CRC-32)" in capsys.readouterr().err
+    assert json.loads((out / "run.json").read_text())["data"] == str(moved)
 
 
 def test_errors_speak_of_the_commands_options(tmp_path, npz, capsys, monkeypatch):

@@ -13,7 +13,7 @@ import cupy
 from ldl.backend import Array
 from ldl.precision import get_matmul_precision
 from ldl_cupy.algorithm import Algorithm, load, reserve
-from ldl_cupy.layout import describe, orientation
+from ldl_cupy.layout import ALIGNED, describe, orientation
 
 __all__ = [
     "load",
@@ -25,8 +25,6 @@ __all__ = [
     "reserve",
 ]
 
-VECTOR_ALIGNMENT = 16  # some kernels read the epilogue's vector in words of so many bytes
-PACKED = 16  # bytes: what the addresses of recorded steps are multiples of
 
 _algorithms: dict[tuple[Any, ...], Algorithm | None] = {}
 
@@ -105,8 +103,8 @@ def offers(epilogue: str | None, a: Any, b: Any, out: Any) -> bool:
         return False
     if epilogue is not None and {a.ndim, b.ndim} != {2}:
         return False
-    vector = 0 if epilogue is None else PACKED
-    return _found(a, b, out, (PACKED, PACKED, PACKED), epilogue, vector) is not None
+    vector = 0 if epilogue is None else ALIGNED
+    return _found(a, b, out, (ALIGNED, ALIGNED, ALIGNED), epilogue, vector) is not None
 
 
 def _tidy(x: Array) -> Array:
@@ -118,7 +116,7 @@ def _tidy(x: Array) -> Array:
 def _is_vector(x: Array, length: int, kind: str | None) -> bool:
     """Whether an epilogue can read or write it."""
     packed: bool = x.shape == (length,) and x.dtype.char == kind and x.flags.c_contiguous
-    return packed and x.data.ptr % VECTOR_ALIGNMENT == 0
+    return packed and x.data.ptr % ALIGNED == 0
 
 
 # ---- the products ------------------------------------------------------------------------------

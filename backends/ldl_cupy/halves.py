@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from ldl_cupy.epilogues import Offers
+from ldl_cupy.layout import ALIGNED
 from ldl_numpy.trace import Op, Ref, Value
-
-ALIGNED = 16
-"""Bytes: where a matrix of a product must begin."""
 
 WORTH = 2**28
 """The multiplications of a product that pay for another write of its operands; not measured."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
+ALIGNED = 16
+"""Bytes: the addresses of recorded steps are multiples, since kernels read so many at once."""
+
 _EPILOGUES = {
     None: "DEFAULT",
     "bias": "BIAS",

@@ -14,15 +14,13 @@ from ldl.nn.differentiable import DeviceError
 from ldl.nn.module import Differentiable
 from ldl.precision import get_matmul_precision
 from ldl_cupy.kernels import Kernels
+from ldl_cupy.layout import ALIGNED
 from ldl_cupy.source import CudaSource
 from ldl_cupy.tape import Known, Tape
 from ldl_numpy.dryrun import Function, dry_run
 from ldl_numpy.plan import Place, Plan, needed
 from ldl_numpy.record import Recorded, trace_kernel
 from ldl_numpy.trace import CannotTraceError, Host
-
-ALIGNED = 16
-"""Bytes: kernels read so many at once."""
 
 
 class Hosts(Place):

@@ -26,7 +26,8 @@ from ldl.io import write_atomically
 RECORD, CHECKPOINT = "run.json", "checkpoint.safetensors"
 """The files from which a run is resumed: its settings and its state after the last epoch."""
 
-RESULTS = ("model.safetensors", "metrics.json", "history.csv")
+RESULTS = MODEL, METRICS, HISTORY = ("model.safetensors", "metrics.json", "history.csv")
+"""The files that every run leaves."""
 
 PICTURES = ("denoised.png", "loss.png")
 """The files that matplotlib is needed for."""
@@ -60,7 +61,6 @@ def run(args: argparse.Namespace) -> None:
     try:
         if resume:
             print(f"resuming the run in {folder}")
-            write_atomically(folder / RECORD, settings.to_json())
         else:
             _begin(settings, folder)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -143,6 +143,16 @@ def _begin(settings: Settings, folder: Path) -> None:
     write_atomically(folder / RECORD, settings.to_json())
 
 
+class _Recorded(ldl.Callback):
+    """Writes the settings, where the data lie now among them, once the checkpoint was accepted."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
+
+    def on_fit_begin(self, run: ldl.Run) -> None:
+        write_atomically(self.folder / RECORD, self.settings.to_json())
+
+
 def _denoise(
     settings: Settings, folder: Path, resume: bool, backend: Backend, data: Dataset
 ) -> None:
@@ -169,6 +179,7 @@ def _denoise(
         batch_size=settings.batch_size,
         validation=(noisy, x_test),
         seed=settings.seed,
+        callbacks=_Recorded(settings, folder),
         checkpoint=folder / CHECKPOINT,
         resume=resume,
     )
@@ -188,8 +199,8 @@ def _denoise(
         "psnr_denoised": plots.psnr(test.denoised, data.x_test),
         "seconds": round(sum(history["seconds"]), 3),
     }
-    ldl.save(model, folder / "model.safetensors")
-    history.to_csv(folder / "history.csv")
+    ldl.save(model, folder / MODEL)
+    history.to_csv(folder / HISTORY)
     pictures = _pictures(settings, test, history, float(loss(x_test, x_test)))
     for name in PICTURES:
         if name in pictures:
@@ -197,7 +208,7 @@ def _denoise(
         else:
             (folder / name).unlink(missing_ok=True)
     finite = {key: None if value == inf else value for key, value in metrics.items()}
-    write_atomically(folder / "metrics.json", (json.dumps(finite, indent=2) + "\n").encode())
+    write_atomically(folder / METRICS, (json.dumps(finite, indent=2) + "\n").encode())
     print(_report(metrics, plots.mean_square(test.noisy, data.x_test), folder, bool(pictures)))
     if metrics["psnr_denoised"] < metrics["psnr_noisy"]:
         print(
@@ -276,8 +287,8 @@ def _report(metrics: dict[str, Any], mse_noisy: float, folder: Path, pictures: b
         f"({metrics['device']})\n\n"
         f"written into {folder}\n"
         f"{drawn if pictures else ''}"
-        f"  model.safetensors  the model, for ldl.load and ldl apply\n"
-        f"  metrics.json, history.csv"
+        f"  {MODEL}  the model, for ldl.load and ldl apply\n"
+        f"  {METRICS}, {HISTORY}"
     )
 
 

@@ -32,7 +32,7 @@ class Noise(Marked):
 
     def __call__(self, x: Array, stream: Stream, backend: Backend) -> Array:
         """x, corrupted."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.strength:g})"

@@ -29,11 +29,11 @@ class Activation(Module):
 
     def function(self, x: Array) -> Array:
         """f(x)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no function")
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
         """f'(x) grad, from whichever of x and y = f(x) is handier."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no derivative")
 
 
 class Identity(Activation):

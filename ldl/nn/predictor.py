@@ -9,7 +9,7 @@ from ldl.backend import Array, Recording
 from ldl.nn.module import Module, evaluation
 
 SHAPES = 64
-"""Recordings that a thread keeps."""
+"""Recordings that a thread of a Predictor, or a TrainStep, keeps."""
 
 
 class Predictor:

@@ -42,7 +42,7 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """The factor at `step`, counted from 0."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
     def report(self, value: float) -> None:
         """Be told the monitored metric; `ldl.fit` does so after every epoch."""

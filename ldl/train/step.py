@@ -92,10 +92,12 @@ class TrainStep:
         backend, count = self.model.backend, len(starts)
         if not count:
             return backend.xp.zeros(0, dtype=self.model.dtype)
-        if not all(0 <= index(start) <= len(order) - size for start in starts):
+        last = len(order) - size
+        bad = next((start for start in starts if not 0 <= index(start) <= last), None)
+        if bad is not None:
             raise ValueError(
-                f"starts must lie from 0 to {len(order) - size}, so that each of the batches of "
-                f"{size} is whole, got {list(starts)}"
+                f"starts must lie from 0 to {last}, so that each of the batches of {size} is "
+                f"whole, got {bad}"
             )
         first = order[starts[0] : starts[0] + size]
         sample = backend.take(x, first)
