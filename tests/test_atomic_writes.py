@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ldl
-from ldl.io import load, read_tensors, save, write_atomically, write_tensors
+from ldl.io import check_writable, load, read_tensors, save, write_atomically, write_tensors
 
 PREAMBLE = "import sys; sys.path[:0] = {path!r}\nfrom ldl.io import *\n"
 
@@ -206,6 +206,70 @@ def test_a_path_that_can_be_no_file_raises_the_systems_own_error(target, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["model.ldl", "pipe"]
 
 
+# ---- names ---------------------------------------------------------------------------------------
+
+NAMES = {
+    "as long as the system takes": "n" * 255,
+    "255 bytes of letters of two": "é" * 127 + "n",
+    "bytes that are no UTF-8": os.fsdecode(b"a\xff\xfe.bin"),
+    "a pattern": "[a-z]*(?P<x>.{3}$%s{}",
+    "lines": "a\nb\tc",
+    "an emoji, quotes and spaces": "\N{GRINNING FACE} '\" \\ ",
+    "an option": "--out",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_whatever_the_system_takes_for_a_name_can_be_written(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    leave_an_orphan(path, monkeypatch)
+    for data in (b"first", b"second"):
+        check_writable(path)
+        write_atomically(path, data)
+        assert path.read_bytes() == data
+        assert os.listdir(tmp_path) == [name]
+    save(ldl.nn.Linear(2, 3), path)
+    assert load(path).out_features == 3
+    ldl.History([{"epoch": 1}]).to_csv(path)
+    assert path.read_text() == "epoch\n1\n"
+
+
+def test_a_name_that_is_too_long_is_the_systems_error_and_names_the_file(tmp_path):
+    path = tmp_path / ("n" * 256)
+    for attempt in (check_writable, lambda p: write_atomically(p, b"")):
+        with pytest.raises(OSError, match="name too long") as caught:
+            attempt(path)
+        assert caught.value.errno == errno.ENAMETOOLONG
+        assert caught.value.filename == str(path)
+
+
+def test_a_check_is_refused_where_a_write_is_and_leaves_everything_as_it_was(target, tmp_path):
+    check_writable(target)
+    check_writable(tmp_path / "new")
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [target.name]
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "missing" / "a", target / "a", tmp_path / "pipe", ""):
+        errors = []
+        for attempt in (check_writable, lambda p: write_atomically(p, b"")):
+            with pytest.raises(OSError) as caught:  # noqa: PT011
+                attempt(path)
+            errors.append((type(caught.value), caught.value.errno, caught.value.filename))
+        assert errors[0] == errors[1]
+        assert errors[0][2] == str(path)
+    assert sorted(os.listdir(tmp_path)) == [target.name, "pipe"]
+
+
+def test_a_check_on_a_full_disk_is_refused(target, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        check_writable(target)
+    assert caught.value.filename == str(target)
+
+
 def test_without_permission_the_systems_own_error_is_raised():
     script = """
 import json, os
@@ -301,9 +365,17 @@ write_atomically(sys.argv[1], b"theirs")
     assert temporaries(tmp_path) == []
 
 
-def test_the_orphan_of_a_process_with_this_ones_number_is_removed(target):
-    """In a container a restarted program has the number of the one that was killed."""
-    target.with_name(f".{target.name}.{os.getpid()}-{'0' * 16}.tmp").write_bytes(b"orphan")
+def leave_an_orphan(target, monkeypatch):
+    """The temporary file of a write that ended between its making and the rename; its name."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda source, _target: None)
+        write_atomically(target, b"orphan")
+    (orphan,) = temporaries(target.parent)
+    return orphan
+
+
+def test_an_orphan_of_the_same_target_is_removed(target, monkeypatch):
+    leave_an_orphan(target, monkeypatch)
     write_atomically(target, b"new")
     assert temporaries(target.parent) == []
 
@@ -327,13 +399,16 @@ def test_a_writer_whose_new_temporary_file_was_swept_away_makes_another(target, 
     assert target.read_bytes() == b"new"
 
 
-def test_files_that_are_nobodys_orphans_are_left_alone(target):
+def test_files_that_are_nobodys_orphans_are_left_alone(target, monkeypatch):
+    orphan = leave_an_orphan(target, monkeypatch)
+    start = orphan.rpartition("-")[0]
+    target.with_name(orphan).unlink()
     others = {
-        ".other.ldl.1-0123456789abcdef.tmp",
+        ".ldl-00000000-0123456789abcdef.tmp",
+        f"{start}-notes.tmp",
+        f"{start}-0123456789abcdef0.tmp",
+        f"{start[1:]}-0123456789abcdef.tmp",
         f".{target.name}.tmp",
-        f".{target.name}.mine.tmp",
-        f".{target.name}.12-notes.tmp",
-        f"{target.name}.1-0123456789abcdef.tmp",
     }
     for name in others:
         target.with_name(name).write_bytes(b"")

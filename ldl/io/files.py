@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -52,20 +54,48 @@ def write_atomically(path: Path, data: bytes) -> None:
     next write of the same file; a lock on the temporary file tells it from one that a live process
     still writes.
     """
-    try:
+    with _names(path):
         _replace(os.path.realpath(path), data)
+
+
+def check_writable(path: Path) -> None:
+    """OSError, as `write_atomically` raises it, where the file could not be written even if empty.
+
+    What takes long to compute is not computed in vain; the file itself is left as it is.
+    """
+    with _names(path):
+        target = os.path.realpath(path)
+        _mode(target)
+        temporary = f"{_temporary(target)}{os.urandom(8).hex()}.tmp"
+        try:
+            open(temporary, "xb").close()
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+@contextmanager
+def _names(path: Path) -> Iterator[None]:
+    """Have an OSError name the file that was asked for, not a temporary one."""
+    try:
+        yield
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+def _temporary(target: str) -> str:
+    """How the paths of a target's temporary files begin, short however long its name is."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".ldl-{crc32(os.fsencode(name)):08x}-")
+
+
 def _replace(target: str, data: bytes) -> None:
     mode = _mode(target)
-    folder, name = os.path.split(target)
-    _sweep(folder, name)
+    _sweep(target)
     while True:
-        temporary = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(8).hex()}.tmp")
+        temporary = f"{_temporary(target)}{os.urandom(8).hex()}.tmp"
         try:
             with open(temporary, "xb", opener=lambda p, flags: os.open(p, flags, mode)) as file:
                 if not _locked(file):
@@ -81,7 +111,7 @@ def _replace(target: str, data: bytes) -> None:
                 os.unlink(temporary)
             raise
         break
-    _sync_folder(folder)
+    _sync_folder(os.path.dirname(target))
 
 
 def _mode(target: str) -> int:
@@ -107,18 +137,14 @@ def _locked(file: BufferedWriter) -> bool:
     return True
 
 
-def _sweep(folder: str, name: str) -> None:
+def _sweep(target: str) -> None:
     """Remove the temporary files of this target that nobody holds a lock on."""
-    prefix, suffix = f".{name}.", ".tmp"
+    folder, prefix = os.path.split(_temporary(target))
+    orphan = re.compile(re.escape(prefix) + r"[0-9a-f]{16}\.tmp")
     with suppress(ImportError, OSError):
         import fcntl
 
-        for entry in os.listdir(folder):
-            if not (entry.startswith(prefix) and entry.endswith(suffix)):
-                continue
-            pid, _, unique = entry[len(prefix) : -len(suffix)].partition("-")
-            if not pid.isdecimal() or len(unique) != 16:
-                continue
+        for entry in filter(orphan.fullmatch, os.listdir(folder)):
             path = os.path.join(folder, entry)
             with suppress(OSError), open(path, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
