@@ -1,0 +1,79 @@
+"""Words for people, on streams that may be missing, closed, full or of another encoding."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import suppress
+from typing import Any
+
+FAULTS = (OSError, ValueError, AttributeError)
+"""What a stream raises that is full, closed, or hardly one."""
+
+
+class Tolerant:
+    """A text stream that never fails its writer: work is not lost for want of a place to print.
+
+    `stream` may be None, as sys.stderr is without a console. A letter that its encoding has not is
+    written as an escape such as \\u2026. After the first failed write (closed, full, a reader that
+    has gone) `failure` is its error, and all that follows is dropped.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.failure: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self.stream is None:
+            raise io.UnsupportedOperation(name)
+        return getattr(self.stream, name)
+
+    @property
+    def encoding(self) -> str:
+        """The stream's encoding, UTF-8 where it has none."""
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether somebody sees what is written."""
+        try:
+            return self.failure is None and bool(self.stream.isatty())
+        except FAULTS:
+            return False
+
+    def write(self, text: str) -> int:
+        """Write what can be written; the length of all of it."""
+        if self.stream is not None and self.failure is None:
+            try:
+                self._write(text)
+            except FAULTS as error:
+                self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        if self.stream is not None and self.failure is None:
+            try:
+                self.stream.flush()
+            except FAULTS as error:
+                self._give_up(error)
+
+    def _write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self.encoding
+            self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def _give_up(self, error: Exception) -> None:
+        """Remember the failure, and have what is still buffered end nowhere when Python ends."""
+        self.failure = error
+        with suppress(*FAULTS):
+            descriptor = self.stream.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+
+def shown(text: object) -> str:
+    """A name as it can be shown: on one line, what cannot be printed as escapes such as \\n."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
