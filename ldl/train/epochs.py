@@ -1,0 +1,97 @@
+"""Epochs: how a fit goes through its data."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+from ldl.backend import Array
+from ldl.data.batching import Arrays, Data
+from ldl.nn.module import Module
+from ldl.random import Stream
+from ldl.train.callbacks import Run
+from ldl.train.evaluation import Tally, check_targets
+from ldl.train.history import History
+from ldl.train.metrics import Metric
+from ldl.train.progress import Progress
+from ldl.train.step import TrainStep
+
+
+class DivergedError(ArithmeticError):
+    """The loss or the weights are no longer finite; the model has the last epoch's weights back."""
+
+    def __init__(self, epoch: int, batch: int, what: str, history: History) -> None:
+        super().__init__(
+            f"{what} is not finite at epoch {epoch}, batch {batch}: the weights of the epoch's "
+            "start are restored; lower the learning rate, clip gradients (clip_norm=1.0) or check "
+            "the data for NaN"
+        )
+        self.epoch, self.batch, self.history = epoch, batch, history
+
+
+class Epochs:
+    """How an epoch of a fit goes through its data."""
+
+    def __init__(
+        self,
+        run: Run,
+        step: TrainStep,
+        data: Data,
+        batch_size: int,
+        together: int,
+        metrics: list[Metric],
+        bar: Progress,
+    ) -> None:
+        self.run, self.step, self.data, self.bar = run, step, data, bar
+        self.batch_size, self.together, self.metrics = batch_size, together, metrics
+        self._order: Array = None
+        self._modes = [(module, module.training) for module in run.model.modules()]
+
+    def train(self, order: Any) -> dict[str, float]:
+        """One epoch, in the order of the host's indices; its figures."""
+        run, backend = self.run, self.run.model.backend
+        kept = {name: array.copy() for name, array in run.model.state_dict().items()}
+        tally = Tally(backend, run.loss, self.metrics)
+        run.model.train()
+        for module, mode in self._modes:
+            module.training = mode
+        done = 0
+        if isinstance(self.data, Arrays) and self.together > 1:
+            done = self._whole_batches(self.data, order, tally)
+        rest = order if order is None else order[done:]
+        unchecked = not isinstance(self.data, Arrays) and run.epoch == 1
+        for x, y in self.data.batches(backend, self.batch_size, rest):
+            if unchecked:
+                check_targets(run.model, run.loss, self.metrics, x, y)
+            value = self.step(x, y)
+            tally.add(len(x), value, self.step.output, y)
+            self.bar.batch(run.epoch, len(x), value)
+        row = tally.means()
+        weights = sum(backend.sum_squares(p.data) for p in run.model.parameters())
+        if not (isfinite(row["loss"]) and isfinite(float(weights))):
+            bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
+            run.model.load_state_dict(kept)
+            what = "the loss" if bad else "a weight"
+            raise DivergedError(run.epoch, (bad or [len(tally.sizes)])[0], what, run.history)
+        return row
+
+    def _whole_batches(self, data: Arrays, order: Any, tally: Tally) -> int:
+        """Steps on all batches but the last, `together` at once; how many samples they had."""
+        backend, size = self.run.model.backend, self.batch_size
+        if self._order is None:
+            self._order = backend.asarray(order)
+        else:
+            self._order[...] = backend.asarray(order)
+        starts = range(0, len(data) - size + 1, size)
+        for first in range(0, len(starts), self.together):
+            some = starts[first : first + self.together]
+            values = self.step.run(data.x, data.y, self._order, size, some)
+            tally.add_losses(size, values)
+            self.bar.batch(self.run.epoch, size * len(some), values[-1])
+        return len(starts) * size
+
+
+def streams_of(model: Module) -> list[Stream]:
+    """Every stream of random numbers in the model."""
+    values = (value for module in model.modules() for value in vars(module).values())
+    return [value for value in values if isinstance(value, Stream)]
