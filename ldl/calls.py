@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ldl.numbers import plain, short
+
 
 def call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The call of a class on one line, every argument named, defaults included.
@@ -30,7 +32,11 @@ def call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 
 def text(value: Any) -> str:
-    """A value on one line: functions by name, what has no text of its own by its class."""
+    """A value on one line: functions by name, what has no text of its own by its class.
+
+    NumPy's scalars are the numbers that they are, so that one setting has one text.
+    """
+    value = plain(value)
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return str(value.__qualname__)
     if isinstance(value, (list, tuple)):
@@ -39,6 +45,4 @@ def text(value: Any) -> str:
     own: Any = type(value).__repr__
     if own is object.__repr__:
         return f"{type(value).__name__}()"
-    shown = repr(value)
-    shown = re.sub(r" at 0x[0-9a-f]+", "", shown)
-    return f"<{type(value).__name__} of {len(value)}>" if "\n" in shown else shown
+    return re.sub(r" at 0x[0-9a-f]+", "", short(value))

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ldl.numbers import integer
+
 WEIGHTS, SHUFFLE, NOISE, DROPOUT, SPLIT = range(5)
 """What a stream is for. Streams of one seed are independent of each other."""
 
@@ -52,11 +54,10 @@ class Stream:
 
 def check_seed(seed: int) -> int:
     """The seed as a Python int; ValueError unless it is an integer in [0, 2⁶⁴)."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise ValueError(f"seed must be an integer, got {seed!r}")
+    seed = integer("seed", seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must lie in [0, 2**64), got {seed}")
-    return int(seed)
+    return seed
 
 
 def _generator(key: Key) -> np.random.Generator:

@@ -11,6 +11,7 @@ from math import isfinite
 
 from ldl.backend import Array, Backend
 from ldl.nn.changes import Marked
+from ldl.numbers import real
 from ldl.random import Stream
 
 
@@ -23,7 +24,7 @@ class Noise(Marked):
     """Whether values are cut to [0, 1]; data beyond are then refused, once, before they are cut."""
 
     def __init__(self, strength: float) -> None:
-        self.strength = float(strength)
+        self.strength = real("the strength of noise", strength)
         if not (self.low < self.strength <= self.high and isfinite(self.strength)):
             bounds = f"lie in ({self.low:g}, {self.high:g}]"
             if not isfinite(self.high):

@@ -5,11 +5,11 @@ Each takes and returns any shape, keeps the floating type, and raises TypeError 
 
 from __future__ import annotations
 
-from math import pi
-from operator import index
+from math import inf, pi
 
 from ldl.backend import Array
 from ldl.nn.module import Module, check_floating
+from ldl.numbers import integer, number, real
 
 
 class Activation(Module):
@@ -64,7 +64,7 @@ class LeakyReLU(Activation):
     """y = x where x > 0, else αx; y' = 1 or α, with α = `negative_slope`."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = number("negative_slope", negative_slope, low=-inf)
 
     def function(self, x: Array) -> Array:
         """x or αx."""
@@ -79,7 +79,7 @@ class ELU(Activation):
     """y = x where x > 0, else α(exp x - 1); y' = 1 or y + α (Clevert et al., ICLR 2016)."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = float(alpha)
+        self.alpha = number("alpha", alpha, low=-inf)
 
     def function(self, x: Array) -> Array:
         """x or α(exp x - 1)."""
@@ -132,7 +132,7 @@ class Softplus(Activation):
     """y = log(1 + exp(βx)) / β; y' = σ(βx)."""
 
     def __init__(self, beta: float = 1.0) -> None:
-        self.beta = float(beta)
+        self.beta = real("beta", beta)
         if not self.beta > 0:
             raise ValueError(f"beta must be positive, got {beta!r}")
 
@@ -188,7 +188,7 @@ class Softmax(Activation):
     """
 
     def __init__(self, axis: int = -1) -> None:
-        self.axis = index(axis)
+        self.axis = integer("axis", axis)
 
     def function(self, x: Array) -> Array:
         """Softmax x, as exp(x - max) over its sum."""
@@ -204,7 +204,7 @@ class LogSoftmax(Activation):
     """y = x - log Σ_k exp(x_k) along `axis`; ∂L/∂x = g - softmax(x) Σ_k g_k."""
 
     def __init__(self, axis: int = -1) -> None:
-        self.axis = index(axis)
+        self.axis = integer("axis", axis)
 
     def function(self, x: Array) -> Array:
         """Log softmax x."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from ldl.backend import Array, Backend
 from ldl.nn.losses import Loss, check_batch
+from ldl.numbers import integer, numbers, real
 
 
 class CrossEntropyLoss(Loss):
@@ -32,9 +33,9 @@ class CrossEntropyLoss(Loss):
         self._set_reduction(reduction)
         if isinstance(weight, dict):
             raise TypeError("weight must be a list of one number a class, not a dict")
-        self.weight = None if weight is None else [float(w) for w in weight]
-        self.label_smoothing = float(label_smoothing)
-        self.ignore_index = int(ignore_index)
+        self.weight = None if weight is None else numbers("weight", weight)
+        self.label_smoothing = real("label_smoothing", label_smoothing)
+        self.ignore_index = integer("ignore_index", ignore_index)
         self._weights: Array = None
         self.to(self.backend)
         if self.weight is not None and not all(0 <= w < float("inf") for w in self.weight):

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Self
 
 from ldl.backend import Backend, get_backend
+from ldl.calls import text
 from ldl.nn.changes import Marked
 
 
@@ -98,13 +99,8 @@ class Differentiable(Marked):
 
     def __repr__(self) -> str:
         args, kwargs = self._arguments
-        parts = [_short(a) for a in args] + [f"{k}={_short(v)}" for k, v in kwargs.items()]
+        parts = [text(a) for a in args] + [f"{k}={text(v)}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(parts)})"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return f"<{type(value).__name__} of {len(value)}>" if "\n" in text else text
 
 
 def _kind(x: Any) -> str:

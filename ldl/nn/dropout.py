@@ -5,6 +5,7 @@ from __future__ import annotations
 from ldl import random
 from ldl.backend import Array
 from ldl.nn.module import Module, check_floating
+from ldl.numbers import real
 
 
 class Dropout(Module):
@@ -15,7 +16,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = float(p)
+        self.p = real("p", p)
         if not 0 <= self.p < 1:
             raise ValueError(f"p must lie in [0, 1), got {p!r}")
         self.stream = random.next_stream(random.DROPOUT)

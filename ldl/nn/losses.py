@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 from ldl.backend import Array, Backend, get_backend
 from ldl.nn.module import Differentiable
+from ldl.numbers import real
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 
@@ -166,7 +167,7 @@ class HuberLoss(ElementwiseLoss):
 
     def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.delta = float(delta)
+        self.delta = real("delta", delta)
         if not self.delta > 0:
             raise ValueError(f"delta must be positive, got {delta!r}")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ldl.backend import Array
-from ldl.numbers import number
+from ldl.numbers import number, numbers
 from ldl.optim.optimizer import Optimizer, Parameters, Rate
 
 
@@ -37,9 +37,9 @@ class Adam(Optimizer):
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
         """lr ≥ 0, two betas in [0, 1), eps > 0, weight_decay ≥ 0."""
-        betas = options["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ValueError(f"betas must be two numbers, such as (0.9, 0.999), got {betas!r}")
+        betas = numbers("betas", options["betas"])
+        if len(betas) != 2:
+            raise ValueError(f"betas must be two numbers, such as (0.9, 0.999), got {betas}")
         return {
             "lr": number("lr", options["lr"]),
             "betas": [number("a beta", beta, high=1.0) for beta in betas],

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ldl.backend import Array, Backend
 from ldl.nn.parameter import Parameter
+from ldl.numbers import real
 
 
 def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> Array:
@@ -13,8 +14,9 @@ def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> Array:
 
     In place and without waiting for the device. Returns ‖g‖ as it was, a scalar of the device.
     """
+    max_norm = real("max_norm", max_norm)
     if not max_norm > 0:
-        raise ValueError(f"max_norm must be positive, got {max_norm!r}")
+        raise ValueError(f"max_norm must be positive, got {max_norm}")
     found = [p for p in parameters if p.has_grad]
     if not found:
         return 0.0
@@ -23,8 +25,9 @@ def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> Array:
 
 def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None:
     """Cut every element of every gradient to [-clip_value, clip_value], in place."""
+    clip_value = real("clip_value", clip_value)
     if not clip_value > 0:
-        raise ValueError(f"clip_value must be positive, got {clip_value!r}")
+        raise ValueError(f"clip_value must be positive, got {clip_value}")
     found = [p for p in parameters if p.has_grad]
     if found:
         clip_arrays(found[0].backend, [p.grad_buffer for p in found], None, clip_value)

@@ -10,7 +10,7 @@ from ldl.backend import Array, Backend
 from ldl.nn import changes
 from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
-from ldl.numbers import number, optional_positive
+from ldl.numbers import number, optional_positive, pythonic
 from ldl.optim.clipping import clip_arrays
 from ldl.optim.flat import FlatStore
 from ldl.optim.schedules import Schedule, as_schedule
@@ -27,6 +27,10 @@ SETTLE = 32
 They decay to subnormal numbers and stay there, since rounding keeps the smallest from decaying, and
 a processor takes a hundred cycles for each.
 """
+
+
+PLAIN = frozenset({float, int, bool, list, str, type(None)})
+"""The types of a group's options once they were checked."""
 
 
 class Optimizer:
@@ -155,6 +159,8 @@ class Optimizer:
         self._clip()
         factor = self.schedule(self.step_count)
         for group, stores in zip(self.param_groups, self._stores, strict=True):
+            if not PLAIN.issuperset(map(type, group.values())):
+                group.update(self.check({k: v for k, v in group.items() if k != "params"}))
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
                 if store.have(self._slots(group)):
@@ -187,7 +193,7 @@ class Optimizer:
         options: dict[str, Any] = {}
         for i, group in enumerate(groups, start=1):
             place = f" of group {i}" if len(groups) > 1 else ""
-            options |= {f"{k}{place}": v for k, v in group.items() if k != "params"}
+            options |= {f"{k}{place}": pythonic(v) for k, v in group.items() if k != "params"}
         return {
             "groups": len(groups),
             **options,
@@ -216,7 +222,7 @@ class Optimizer:
             "param_steps": [store.steps[k] for _, store, k in self._numbered()],
             "step_count": self.step_count,
             "param_groups": [
-                {key: value for key, value in group.items() if key != "params"}
+                {key: pythonic(value) for key, value in group.items() if key != "params"}
                 for group in self.param_groups
             ],
             "schedule": self.schedule.state_dict(),

@@ -17,6 +17,7 @@ from math import cos, inf, isnan, pi
 from typing import Any, Self
 
 from ldl.calls import call
+from ldl.numbers import positive_integer
 
 
 class Schedule:
@@ -80,7 +81,7 @@ class StepLR(Schedule):
     """γ^⌊t / step_size⌋."""
 
     def __init__(self, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size = _positive("step_size", step_size)
+        self.step_size = positive_integer("step_size", step_size)
         self.gamma = float(gamma)
         if not 0 < self.gamma <= 1:
             raise ValueError(f"gamma must lie in (0, 1], got {gamma!r}")
@@ -97,7 +98,7 @@ class CosineLR(Schedule):
     """
 
     def __init__(self, total_steps: int, min_factor: float = 0.0) -> None:
-        self.total_steps = _positive("total_steps", total_steps)
+        self.total_steps = positive_integer("total_steps", total_steps)
         self.min_factor = _factor("min_factor", min_factor)
 
     def __call__(self, step: int) -> float:
@@ -112,7 +113,7 @@ class WarmupLR(Schedule):
     def __init__(
         self, warmup_steps: int, after: Schedule | Callable[[int], float] | None = None
     ) -> None:
-        self.warmup_steps = _positive("warmup_steps", warmup_steps)
+        self.warmup_steps = positive_integer("warmup_steps", warmup_steps)
         self.after = as_schedule(after)
 
     def __call__(self, step: int) -> float:
@@ -148,7 +149,7 @@ class OneCycleLR(Schedule):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
-        self.total_steps = _positive("total_steps", total_steps)
+        self.total_steps = positive_integer("total_steps", total_steps)
         if not 0 < pct_start < 1:
             raise ValueError(f"pct_start must lie in (0, 1), got {pct_start!r}")
         if not (div_factor >= 1 and final_div_factor >= 1):
@@ -174,7 +175,7 @@ class TrapezoidLR(Schedule):
     """
 
     def __init__(self, total_steps: int, warmup: float = 0.02, cooldown: float = 0.2) -> None:
-        self.total_steps = _positive("total_steps", total_steps)
+        self.total_steps = positive_integer("total_steps", total_steps)
         self.warmup = _factor("warmup", warmup) * total_steps
         self.cooldown = _factor("cooldown", cooldown) * total_steps
 
@@ -266,12 +267,6 @@ def as_schedule(given: Schedule | Callable[[int], float] | None) -> Schedule:
 
 def _anneal(start: float, end: float, t: float) -> float:
     return end + (start - end) * (1 + cos(pi * t)) / 2
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return value
 
 
 def _factor(name: str, value: float) -> float:
