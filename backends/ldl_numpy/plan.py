@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ldl_numpy.copies import without_copies
 from ldl_numpy.trace import Host, Op, Ref, Value
 from ldl_numpy.traced import Trace
 
@@ -28,8 +29,9 @@ class Plan:
     """Operations with their arrays, which stay the same from one run to the next.
 
     `inputs` are the traced function's arguments and `results` what it gave. Only operations on
-    which a result or an external array depends are done; memory is used again as soon as its last
-    reader has run. A run with other input arrays, of the same shapes, reads those.
+    which a result or an external array depends are done, and of copies those that somebody could
+    tell from the source; memory is used again as soon as its last reader has run. A run with other
+    input arrays, of the same shapes, reads those.
     `does` names what is done, in order; what can be linked is then one call.
     """
 
@@ -42,7 +44,7 @@ class Plan:
         place: Place | None = None,
     ) -> None:
         kept = {ref.value for ref in results} | trace.changed()
-        ops = needed(trace.ops, kept)
+        ops = without_copies(needed(trace.ops, kept), kept)
         if fuse is not None:
             ops = fuse(ops, kept)
         memory = _Memory(ops, kept, place or Place())

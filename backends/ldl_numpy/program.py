@@ -54,7 +54,7 @@ def _is_product(op: Op) -> bool:
     """Whether it is a product of matrices that BLAS does."""
     if op.ufunc != "matmul" or not all(isinstance(x, Ref) for x in op.inputs):
         return False
-    arrays = [x.resolve(_as_it_lies(x.value)) for x in (*op.inputs, *op.outputs)]
+    arrays = [x.resolve(x.value.lying) for x in (*op.inputs, *op.outputs)]
     return (
         blas.available()
         and all(x.ndim == 2 and x.size for x in arrays)
@@ -63,11 +63,6 @@ def _is_product(op: Op) -> bool:
         and all(x.flags.c_contiguous or x.T.flags.c_contiguous for x in arrays[:2])
         and arrays[2].flags.c_contiguous
     )
-
-
-def _as_it_lies(value: Value) -> Host:
-    """An array in the value's layout: its own, or C-contiguous memory that a plan takes for it."""
-    return value.array if value.external is None else value.external
 
 
 class _Program:
@@ -106,7 +101,7 @@ class _Program:
 
     def _look(self, x: Ref) -> Host:
         """An array in the layout of a view: inputs come C-contiguous, others as they lie."""
-        return x.resolve(x.value.array if x.value in self.inputs else _as_it_lies(x.value))
+        return x.resolve(x.value.array if x.value in self.inputs else x.value.lying)
 
     def _point(self, x: Ref | Host) -> None:
         array = x.resolve(self.memory(x.value)) if isinstance(x, Ref) else x

@@ -116,6 +116,8 @@ class PlannedStep(Recorded):
         inputs: Sequence[Host],
         fuse: Fuse | None,
     ) -> None:
+        straight = {id(x): _straight(x) for x in inputs}
+        inputs = [straight[id(x)] for x in inputs]
         traced = dry_run(function, parts, inputs, _itself)
         super().__init__(function, parts, traced)
         values = [traced.trace.external(array) for array in inputs]
@@ -124,13 +126,18 @@ class PlannedStep(Recorded):
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
-        self._plan(*[x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in inputs])
+        self._plan(*map(_straight, inputs))
         self.leave_flags()
         return tuple([r[()] if r.ndim == 0 else r for r in self._plan.results])
 
 
 def _itself(array: Host) -> Host:
     return array
+
+
+def _straight(x: Host) -> Host:
+    """The array in C order, which is how a plan reads its inputs."""
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
 
 class Unplayed(Recording):

@@ -31,6 +31,16 @@ class Value:
         """An array of that shape and type, for looking at views of it; it holds nothing."""
         return np.empty(self.shape, self.dtype)
 
+    @property
+    def lying(self) -> Host:
+        """An array as the value lies in memory: its own, or C-contiguous like all that are made."""
+        return self.array if self.external is None else self.external
+
+
+def within(view: Host, memory: Host) -> bool:
+    """Whether a view of an array is one of its memory, and no copy; empty ones are everywhere."""
+    return not view.size or bool(np.may_share_memory(view, memory))
+
 
 @dataclass(frozen=True)
 class Ref:

@@ -1,0 +1,58 @@
+"""Copies that nobody writes to, of what nobody writes to afterwards: they need not be made."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import Any
+
+from ldl_numpy.trace import Op, Ref, Value, within
+
+
+def without_copies(ops: list[Op], kept: set[Value]) -> list[Op]:
+    """The operations, readers of such a copy reading its source; `kept` are read in the end.
+
+    A copy stays where its source is no array that a reader's view could be made of.
+    """
+    writes = Counter(out.value for op in ops for out in op.outputs)
+    last = {out.value: i for i, op in enumerate(ops) for out in op.outputs}
+    readers: dict[Value, list[Ref]] = defaultdict(list)
+    for x in (x for op in ops for x in op.inputs if isinstance(x, Ref)):
+        readers[x.value].append(x)
+    sources: dict[Value, Ref] = {}
+    done: list[Op] = []
+    for i, op in enumerate(ops):
+        op = replace(op, inputs=tuple(_of_source(x, sources) for x in op.inputs))
+        if _is_copy(op):
+            (source,), value = op.inputs, op.outputs[0].value
+            unchanged = writes[value] == 1 and last.get(source.value, -1) < i
+            views = [Ref(source.value, (*source.path, *x.path)) for x in readers[value]]
+            if unchanged and value not in kept and all(map(_lies_there, views)):
+                sources[value] = source
+                continue
+        done.append(op)
+    return done
+
+
+def _of_source(x: Any, sources: dict[Value, Ref]) -> Any:
+    """An operand, that of the source where it is of such a copy."""
+    if not isinstance(x, Ref) or x.value not in sources:
+        return x
+    source = sources[x.value]
+    return Ref(source.value, (*source.path, *x.path))
+
+
+def _is_copy(op: Op) -> bool:
+    """Whether it writes all of a view, and nothing else, to a value that the trace made."""
+    if op.ufunc not in ("positive", "astype") or op.partial_write or len(op.outputs) != 1:
+        return False
+    (out,) = op.outputs
+    if out.path or out.value.external is not None or not isinstance(op.inputs[0], Ref):
+        return False
+    source = op.inputs[0].resolve(op.inputs[0].value.lying)
+    return source.shape == out.value.shape and source.dtype == out.value.dtype
+
+
+def _lies_there(x: Ref) -> bool:
+    """Whether a view is one of its value's memory."""
+    return within(x.resolve(x.value.lying), x.value.lying)
