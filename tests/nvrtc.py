@@ -56,7 +56,9 @@ def library() -> Any:
 
 
 def architectures() -> list[str]:
-    """What this NVRTC compiles for."""
+    """What this NVRTC compiles for: nothing where it is not installed."""
+    if library() is None:
+        return []
     count = ctypes.c_int()
     library().nvrtcGetNumSupportedArchs(ctypes.byref(count))
     numbers = (ctypes.c_int * count.value)()

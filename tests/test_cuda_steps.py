@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cuda_host
 import ldl
 import nvrtc
 from catalog import LOSSES, ROWS, named
@@ -24,8 +23,6 @@ from ldl_cupy.launch import common
 from ldl_cupy.record import DeviceStep
 from ldl_cupy.tape import Graph
 from test_train_step import OPTIMIZERS, Scale, network
-
-pytestmark = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
 
 rng = np.random.default_rng(0)
 X = rng.random((37, 6)).astype("float32")
@@ -203,6 +200,15 @@ def test_what_cannot_be_captured_is_launched_piece_by_piece_and_said_once(host: 
     for _ in range(2):
         assert_follows(played, own, X, LABELS)
     assert "graph" not in host.connection.log
+    assert (host.tape.graphs, host.tape.singles) == (0, 4 * 2), "a recording and an update each"
+    assert host.tape.why == "fill_uniform cannot be captured"
+
+
+def test_a_tape_counts_its_graphs_and_what_was_launched_before_there_was_one(host: Any) -> None:
+    played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
+    for graphs in (0, 1, 2):
+        assert_follows(played, own, X, LABELS)
+        assert (host.tape.graphs, host.tape.singles, host.tape.why) == (graphs, 2, "")
 
 
 class Counts(nn.Identity):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cuda_host
 import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
@@ -130,10 +129,6 @@ def test_what_would_go_into_a_products_operand_or_another_type_stays_apart(funct
     assert not any(name.startswith("matmul_") for name in found)
 
 
-needs_compiler = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
-
-
-@needs_compiler
 @pytest.mark.parametrize("build", [network, tied])
 @pytest.mark.parametrize("has", [ALL, set()], ids=["offered", "not offered"])
 def test_steps_are_the_same_with_and_without(build: Any, has: set[str]) -> None:
@@ -147,7 +142,6 @@ def test_steps_are_the_same_with_and_without(build: Any, has: set[str]) -> None:
     assert ("matmul_sums" in host.connection.log) == bool(has)
 
 
-@needs_compiler
 @pytest.mark.parametrize("function", ODD, ids=[f.__name__ for f in ODD])
 def test_such_layers_give_the_hosts_numbers(function: Any) -> None:
     results = []
@@ -158,7 +152,6 @@ def test_such_layers_give_the_hosts_numbers(function: Any) -> None:
     np.testing.assert_allclose(*results, rtol=1e-6)
 
 
-@needs_compiler
 def test_what_is_refused_after_all_is_done_in_two_pieces() -> None:
     host = CudaOnHost()
     with ldl.use_backend(host):
@@ -169,7 +162,6 @@ def test_what_is_refused_after_all_is_done_in_two_pieces() -> None:
             assert_follows(played, own, X, X)
 
 
-@needs_compiler
 @pytest.mark.parametrize("kind", ["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def test_what_is_not_a_number_stays_so_through_a_rectifier(kind: str) -> None:
     chosen = CudaOnHost() if kind == "host" else ldl.get_backend("cupy")

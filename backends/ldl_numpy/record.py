@@ -145,7 +145,8 @@ class Unplayed(Recording):
 
     def __init__(self, function: Function, parts: Sequence[Differentiable], why: str) -> None:
         super().__init__(function, parts)
-        self._why = why
+        self.why = why
+        self._said = not why
         self._failed = False
 
     def valid(self) -> bool:
@@ -157,9 +158,9 @@ class Unplayed(Recording):
         self._failed = True
         results = super().__call__(*inputs)
         self._failed = False
-        if self._why:
-            why, self._why = self._why, ""
-            warn(f"the step runs layer by layer, which is slower: {why}", stacklevel=3)
+        if not self._said:
+            self._said = True
+            warn(f"the step runs layer by layer, which is slower: {self.why}", stacklevel=3)
         return results
 
 
