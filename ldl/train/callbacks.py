@@ -30,6 +30,7 @@ class Run:
     epochs: int
     seed: int
     streams: list[Stream]
+    before: int = 0
     epoch: int = 0
     stop: bool = False
     validated: bool = False
@@ -53,6 +54,7 @@ class Callback:
                                  to it are kept, shown and may be monitored
         epoch, epochs            the number of the epoch, from 1 (in `on_fit_begin` of those done,
                                  0 unless the run is resumed), and of the last one
+        before                   how many epochs earlier fits of the model began with this seed
         seed, streams            of the run, and the streams of random numbers that it draws from
         stop                     set it to True, and this epoch is the last
         validated                whether there is validation data, and so figures "val_…"

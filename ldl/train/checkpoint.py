@@ -26,6 +26,7 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     header = {
         "format": "ldl-checkpoint",
         "version": VERSION,
+        "before": run.before,
         "epoch": run.epoch,
         "stop": run.stop,
         "settings": run.settings,
@@ -84,7 +85,7 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int
         backend = run.model.backend
         callback.load_state(state, {name: backend.asarray(a) for name, a in arrays.items()})
     run.history.rows[:] = [dict(row) for row in header["history"]]
-    run.epoch, run.stop = header["epoch"], header["stop"]
+    run.before, run.epoch, run.stop = header["before"], header["epoch"], header["stop"]
     return list(header["draws"])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ldl.backend import Array
 from ldl.data.batching import Arrays, Data
 from ldl.nn.module import Module
+from ldl.optim.state import Snapshot, copy_into
 from ldl.random import Stream
 from ldl.train.callbacks import Run
 from ldl.train.evaluation import Tally, check_targets
@@ -18,15 +19,59 @@ from ldl.train.step import TrainStep
 
 
 class DivergedError(ArithmeticError):
-    """The loss or the weights are no longer finite; the model has the last epoch's weights back."""
+    """The loss, a weight or the optimizer's state is no longer finite.
+
+    Model, optimizer and random numbers are as they were at the epoch's start, so that a further
+    `fit`, with a lower rate, goes on from there.
+    """
 
     def __init__(self, epoch: int, batch: int, what: str, history: History) -> None:
         super().__init__(
-            f"{what} is not finite at epoch {epoch}, batch {batch}: the weights of the epoch's "
-            "start are restored; lower the learning rate, clip gradients (clip_norm=1.0) or check "
-            "the data for NaN"
+            f"{what} is not finite at epoch {epoch}, batch {batch}: the weights and the optimizer "
+            "of the epoch's start are restored; lower the learning rate, clip gradients "
+            "(clip_norm=1.0) or check the data for NaN"
         )
         self.epoch, self.batch, self.history = epoch, batch, history
+
+
+class Start:
+    """How model, optimizer and streams stood at an epoch's start."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._optimizer = Snapshot(run.optimizer)
+        self._weights: dict[str, Array] = {}
+        self._draws: list[int] = []
+
+    def take(self) -> None:
+        """Copy all of it, where it was copied before."""
+        self._optimizer.take()
+        copy_into(self._weights, {n: p.data for n, p in self.run.model.named_parameters()})
+        self._draws = [stream.draw for stream in self.run.streams]
+
+    def put_back(self) -> None:
+        """Write all of it back; the epoch has not begun."""
+        for name, parameter in self.run.model.named_parameters():
+            parameter.data[...] = self._weights[name]
+        self._optimizer.put_back()
+        for stream, draw in zip(self.run.streams, self._draws, strict=True):
+            stream.draw = draw
+        self.run.epoch -= 1
+
+    def sound(self) -> bool:
+        """Whether weights and slots are finite; waits for the device."""
+        xp, found = self.run.model.backend.xp, self._squares()
+        for slot in self._optimizer.slots():
+            found = xp.where(xp.isfinite(slot).all(), found, xp.inf)
+        return isfinite(float(found))
+
+    def what(self) -> str:
+        """What is not finite, weights or slots."""
+        return "the optimizer's state" if isfinite(float(self._squares())) else "a weight"
+
+    def _squares(self) -> Array:
+        backend = self.run.model.backend
+        return sum(backend.sum_squares(p.data) for p in self.run.model.parameters())
 
 
 class Epochs:
@@ -45,12 +90,13 @@ class Epochs:
         self.run, self.step, self.data, self.bar = run, step, data, bar
         self.batch_size, self.together, self.metrics = batch_size, together, metrics
         self._order: Array = None
+        self._start = Start(run)
         self._modes = [(module, module.training) for module in run.model.modules()]
 
     def train(self, order: Any) -> dict[str, float]:
         """One epoch, in the order of the host's indices; its figures."""
         run, backend = self.run, self.run.model.backend
-        kept = {name: array.copy() for name, array in run.model.state_dict().items()}
+        self._start.take()
         tally = Tally(backend, run.loss, self.metrics)
         run.model.train()
         for module, mode in self._modes:
@@ -67,12 +113,12 @@ class Epochs:
             tally.add(len(x), value, self.step.output, y)
             self.bar.batch(run.epoch, len(x), value)
         row = tally.means()
-        weights = sum(backend.sum_squares(p.data) for p in run.model.parameters())
-        if not (isfinite(row["loss"]) and isfinite(float(weights))):
+        if not (isfinite(row["loss"]) and self._start.sound()):
             bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
-            run.model.load_state_dict(kept)
-            what = "the loss" if bad else "a weight"
-            raise DivergedError(run.epoch, (bad or [len(tally.sizes)])[0], what, run.history)
+            what = "the loss" if bad else self._start.what()
+            epoch, batch = run.epoch, (bad or [len(tally.sizes)])[0]
+            self._start.put_back()
+            raise DivergedError(epoch, batch, what, run.history)
         return row
 
     def _whole_batches(self, data: Arrays, order: Any, tally: Tally) -> int:

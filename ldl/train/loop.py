@@ -21,6 +21,7 @@ from ldl.train.epochs import Epochs, streams_of
 from ldl.train.evaluation import Metrics, check_targets, score
 from ldl.train.history import History
 from ldl.train.metrics import as_metrics
+from ldl.train.past import Past
 from ldl.train.progress import Progress
 from ldl.train.step import TrainStep
 
@@ -49,6 +50,14 @@ def fit(
     All of it is in training mode but for layers that a callback's `on_fit_begin` puts into eval
     mode.
 
+    A further fit of the same model goes on: shuffles, noise and dropout are those of the epochs
+    that come after the ones which earlier fits with the same seed have begun, and the optimizer, if
+    it is the same, goes on with its moments, its steps and its schedule. So `fit` of 3 epochs and
+    then of 2 gives the weights that 5 give. A new or loaded model begins with the seed's first
+    draws, a copy where its original stands, a new optimizer with nothing. History, callbacks and
+    the numbers of epochs are each call's own. After an interrupt or a callback's error the epoch
+    counts as begun; after a DivergedError it does not.
+
     Args:
         model: what to train, on the backend that it stands on, in float32 or float64.
         data: x (an autoencoder's input is its target), (x, y), an `ldl.data.Arrays` (which adds
@@ -66,7 +75,8 @@ def fit(
             of every element for BCELoss and BCEWithLogitsLoss, else of the largest output.
         callbacks: `Callback`s such as `EarlyStopping`, or functions of the `Run`, called after
             every epoch; one or several.
-        seed: of shuffles, noise and dropout. One seed gives one result, bit for bit, on one device.
+        seed: of shuffles, noise and dropout. For a new model, one seed gives one result, bit for
+            bit, on one device.
         checkpoint: a file to be written after every epoch.
         resume: continue from `checkpoint` where it exists: the result is then the same, bit for
             bit, as that of a run that was never stopped. Settings that differ from the
@@ -80,7 +90,8 @@ def fit(
         each taken before its batch's update; `seconds` is the epoch's wall time.
 
     Raises:
-        DivergedError: the loss or the weights are no longer finite.
+        DivergedError: the loss, a weight or the optimizer's state is no longer finite; all is as
+            it was at the epoch's start.
         ValueError, TypeError: data, targets or settings that do not fit each other.
         CheckpointError: the checkpoint is damaged or that of a run with other settings.
         OSError: the checkpoint cannot be written.
@@ -106,13 +117,14 @@ def fit(
     noise, dropouts = Stream(seed, NOISE), streams_of(model)
     run = Run(model, loss, optimizer, History(), epochs, seed, [noise, *dropouts])
     run.validated = held_out is not None
+    past = Past.of(model)
+    run.before, draws = past.of_seed(seed, len(run.streams))
     checksum = None
     if checkpoint is not None and isinstance(given, Arrays):
         checksum = given.checksum(model.dtype)
     run.settings = settings(
         model, loss, optimizer, train_data, batch_size, seed, len(run.streams), checksum
     )
-    draws = [0] * len(run.streams)
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         draws = load_checkpoint(checkpoint, run, hooks)
     for i, stream in enumerate(dropouts):
@@ -147,7 +159,7 @@ def fit(
             lr = optimizer.lr
             order = None
             if samples is not None:
-                order = random.permutation(samples, Key(seed, shuffle, run.epoch))
+                order = random.permutation(samples, Key(seed, shuffle, run.before + run.epoch))
             row = plan.train(order)
             if held_out is not None:
                 scores = score(model, held_out, loss, figures, max(batch_size, 1024), seed)
@@ -163,6 +175,7 @@ def fit(
         for hook in hooks:
             hook.on_fit_end(run)
     finally:
+        past.note(seed, run.before + run.epoch, [stream.draw for stream in run.streams])
         bar.close()
         model.eval()
     return run.history

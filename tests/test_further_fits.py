@@ -1,0 +1,368 @@
+"""A further fit of a model goes on where the last one stopped; what begins anew begins clean."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ldl
+from ldl import nn, optim
+from ldl.data import Arrays, GaussianNoise
+
+rng = np.random.default_rng(0)
+X = rng.random((40, 4)).astype("float32")
+LABELS = (X[:, 0] > 0.5).astype("int64")
+DATA = Arrays(X, LABELS, GaussianNoise(0.2))
+
+
+def network() -> nn.Sequential:
+    ldl.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 2))
+
+
+def adam(model: nn.Module, **options: Any) -> optim.Optimizer:
+    return optim.Adam(model, lr=0.02, **options)
+
+
+def fit(model: nn.Module, optimizer: optim.Optimizer, epochs: int = 1, **options: Any) -> Any:
+    options = {"data": DATA, "batch_size": 16, **options}
+    data = options.pop("data")
+    return ldl.fit(model, data, nn.CrossEntropyLoss(), optimizer, epochs, **options)
+
+
+def weights(model: nn.Module) -> dict[str, Any]:
+    return {name: a.copy() for name, a in model.state_dict().items()}
+
+
+def state(optimizer: optim.Optimizer) -> dict[str, Any]:
+    return copy.deepcopy(optimizer.state_dict())
+
+
+def same(a: Any, b: Any) -> bool:
+    try:
+        np.testing.assert_equal(a, b)
+    except AssertionError:
+        return False
+    return True
+
+
+# ---- drawing on ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [(3, 2), (1, 1, 1, 1, 1), (4, 1)])
+def test_several_fits_are_one_of_as_many_epochs_bit_for_bit(parts: tuple[int, ...]) -> None:
+    whole, split = network(), network()
+    a, b = adam(whole), adam(split)
+    history = fit(whole, a, 5)
+    losses = [loss for epochs in parts for loss in fit(split, b, epochs)["loss"]]
+    np.testing.assert_equal(weights(split), weights(whole))
+    np.testing.assert_equal(state(b), state(a))
+    assert losses == history["loss"]
+
+
+class Seen(nn.Module):
+    """Remembers the batches that passed."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        if self.training:
+            self.batches.append(x.copy())
+        return x
+
+    def backward(self, grad: Any) -> Any:
+        return grad
+
+
+@pytest.mark.filterwarnings("ignore:the step runs layer by layer")
+@pytest.mark.parametrize("data", [(X, LABELS), DATA], ids=["order", "noise"])
+def test_orders_noises_and_masks_are_drawn_on_also_with_a_new_optimizer(data: Any) -> None:
+    seen, dropped = Seen(), Seen()
+    model = nn.Sequential(seen, nn.Dropout(0.5), dropped, nn.Linear(4, 2))
+    for _ in range(4):
+        fit(model, optim.SGD(model, lr=0.0), data=data, batch_size=40)
+    for batches in (seen.batches, [batch != 0 for batch in dropped.batches]):
+        distinct = {batch.tobytes() for batch in batches}
+        assert len(distinct) == 4
+
+
+def test_a_new_model_begins_at_the_first_draw_whatever_was_fitted_before() -> None:
+    first, second = network(), network()
+    optimizer = adam(first)
+    fit(first, optimizer, 2)
+    fit(first, optimizer, 2)
+    alone = network()
+    fit(alone, adam(alone), 2)
+    fit(second, adam(second), 2)
+    np.testing.assert_equal(weights(second), weights(alone))
+
+
+def test_every_seed_has_its_own_draws() -> None:
+    mixed, plain = network(), network()
+    a, b = optim.SGD(mixed, lr=0.0), optim.SGD(plain, lr=0.0)
+    losses = [fit(mixed, a, seed=seed)["loss"][0] for seed in (0, 7, 0, 7, 0)]
+    assert losses[::2] == fit(plain, b, 3, seed=0)["loss"]
+    assert losses[1::2] == fit(plain, b, 2, seed=7)["loss"]
+    assert len(set(losses)) == 5
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_goes_on_as_the_original_does(copied: Any) -> None:
+    model = network()
+    optimizer = adam(model)
+    fit(model, optimizer, 2)
+    twin, its = copied((model, optimizer))
+    fit(model, optimizer, 2)
+    fit(twin, its, 2)
+    np.testing.assert_equal(weights(twin), weights(model))
+
+
+def test_copies_of_a_new_model_are_new_models() -> None:
+    base = network()
+    results = []
+    for _ in range(3):
+        model = copy.deepcopy(base)
+        fit(model, adam(model), 2)
+        results.append(weights(model))
+    np.testing.assert_equal(results[1], results[0])
+    np.testing.assert_equal(results[2], results[0])
+
+
+def test_a_loaded_model_is_a_new_model(tmp_path: Any) -> None:
+    model = network()
+    fit(model, adam(model), 2)
+    ldl.save(model, tmp_path / "a.ldl")
+    results = []
+    for _ in range(2):
+        loaded = ldl.load(tmp_path / "a.ldl")
+        results.append(fit(loaded, adam(loaded), 2)["loss"])
+    assert results[0] == results[1]
+    assert results[0] != fit(model, adam(model), 2)["loss"]
+
+
+def test_a_layer_more_keeps_the_draws_of_the_others() -> None:
+    model = network()
+    fit(model, adam(model), 2)
+    fewer = nn.Sequential(model[0], model[2], model[3])
+    model.layers = (model[0], nn.Dropout(0.1), *model.layers[1:])
+    fit(model, adam(model))
+    assert [model[i].stream.draw for i in (1, 2)] == [9, 3]
+    model.layers = fewer.layers
+    fit(model, adam(model))
+    model.layers = (fewer[0], nn.Dropout(0.1), *fewer.layers[1:])
+    fit(model, adam(model))
+    assert model[1].stream.draw == 12
+
+
+@pytest.mark.parametrize("where", ["epoch", "callback"])
+def test_after_an_interrupt_the_next_fit_has_the_next_epochs_draws(where: str) -> None:
+    model = network()
+    optimizer = optim.SGD(model, lr=0.0)
+
+    def batches() -> Any:
+        yield X[:20], LABELS[:20]
+        raise KeyboardInterrupt
+
+    class Source:
+        def __iter__(self) -> Any:
+            return batches()
+
+    def interrupt(run: ldl.Run) -> None:
+        raise KeyboardInterrupt
+
+    whole = [(X[:20], LABELS[:20])]
+    options = {"data": Source()} if where == "epoch" else {"data": whole, "callbacks": interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, optimizer, **options)
+    plain = network()
+    once = optim.SGD(plain, lr=0.0)
+    first = fit(plain, once, data=(X, LABELS))["loss"]
+    assert fit(model, optimizer, data=(X, LABELS))["loss"] != first
+
+
+def test_a_refused_fit_draws_nothing() -> None:
+    model, plain = network(), network()
+    with pytest.raises(ValueError, match="val_loss"):
+        fit(model, adam(model), callbacks=ldl.EarlyStopping("val_loss"))
+    with pytest.raises(ValueError, match="metric"):
+        fit(model, adam(model), metrics="nonsense")
+    fit(model, adam(model), 2)
+    fit(plain, adam(plain), 2)
+    np.testing.assert_equal(weights(model), weights(plain))
+
+
+def test_a_later_fit_resumes_bit_for_bit_too(tmp_path: Any) -> None:
+    model = network()
+    optimizer = adam(model)
+    fit(model, optimizer, 3)
+    path = tmp_path / "later.ckpt"
+    fit(model, optimizer, 2, checkpoint=path)
+    fit(model, optimizer, 2, checkpoint=path, resume=True)
+    other = network()
+    again = fit(other, adam(other), 4, checkpoint=path, resume=True)
+    whole = network()
+    history = fit(whole, adam(whole), 7)
+    np.testing.assert_equal(weights(other), weights(whole))
+    assert again["loss"] == history["loss"][3:]
+    assert again["epoch"] == [1, 2, 3, 4]
+
+
+def test_a_resumed_run_has_the_files_draws_whatever_was_fitted_since(tmp_path: Any) -> None:
+    path = tmp_path / "run.ckpt"
+    model, whole = network(), network()
+    optimizer = adam(model)
+    fit(model, optimizer, 3, checkpoint=path)
+    fit(model, optimizer, 2)
+    fit(model, optimizer, 5, checkpoint=path, resume=True)
+    b = adam(whole)
+    fit(whole, b, 5)
+    np.testing.assert_equal(weights(model), weights(whole))
+    fit(model, optimizer, 1)
+    fit(whole, b, 1)
+    np.testing.assert_equal(weights(model), weights(whole))
+
+
+def test_many_small_fits_learn_as_one_does() -> None:
+    x = rng.random((64, 8)).astype("float32")
+    data = Arrays(x, noise=GaussianNoise(0.5))
+
+    def build() -> nn.Module:
+        ldl.manual_seed(2)
+        return nn.AutoEncoder.symmetric(8, [16])
+
+    losses = []
+    for calls, epochs in ((40, 1), (1, 40)):
+        model = build()
+        optimizer = optim.Adam(model, lr=1e-2)
+        for _ in range(calls):
+            ldl.fit(model, data, nn.MSELoss(), optimizer, epochs)
+        losses.append(ldl.evaluate(model, data, nn.MSELoss(), seed=9)["loss"])
+    assert losses[0] == losses[1]
+
+
+# ---- after a divergence --------------------------------------------------------------------------
+
+
+class Poison:
+    """Batches of which one of an epoch makes the loss infinite, as often as it is asked to."""
+
+    def __init__(self, epochs: set[int]) -> None:
+        self.epochs, self.passes = epochs, 0
+
+    def __iter__(self) -> Any:
+        self.passes += 1
+        for start in (0, 20):
+            x = X[start : start + 20].copy()
+            if start and self.passes in self.epochs:
+                x[0] = np.nan
+            yield x, LABELS[start : start + 20]
+
+
+MAKES: dict[str, Any] = {
+    "SGD": lambda m: optim.SGD(m, lr=0.1),
+    "momentum": lambda m: optim.SGD(m, lr=0.1, momentum=0.9),
+    "Adam": lambda m: optim.Adam(m, lr=0.02),
+    "AdamW": lambda m: optim.AdamW(m, lr=0.02, schedule=optim.CosineLR(100)),
+    "RMSprop": lambda m: optim.RMSprop(m, lr=0.01, momentum=0.5),
+    "plateau": lambda m: optim.Adam(
+        m, lr=0.02, schedule=optim.WarmupLR(3, optim.ReduceLROnPlateau(0.5, patience=0))
+    ),
+    "groups": lambda m: optim.Adam(
+        [{"params": m[0].parameters(), "lr": 0.1}, {"params": m[3].parameters()}], lr=0.02
+    ),
+}
+
+
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_after_a_divergence_all_is_as_at_the_epochs_start(make: str, epoch: int) -> None:
+    model = network()
+    optimizer = MAKES[make](model)
+    then: list[Any] = []
+    draws: list[Any] = []
+
+    class Watch(ldl.Callback):
+        def on_fit_begin(self, run: ldl.Run) -> None:
+            self.run = run
+            self.on_epoch_end(run)
+
+        def on_epoch_end(self, run: ldl.Run) -> None:
+            then.append((weights(model), state(optimizer)))
+            draws.append([stream.draw for stream in run.streams])
+
+    watch = Watch()
+
+    with np.errstate(all="ignore"), pytest.raises(ldl.DivergedError) as error:
+        fit(model, optimizer, 9, data=Poison({epoch}), callbacks=watch)
+    assert error.value.epoch == epoch
+    before, moments = then[-1]
+    assert [stream.draw for stream in watch.run.streams] == draws[-1]
+    np.testing.assert_equal(weights(model), before)
+    now = state(optimizer)
+    slots = moments.pop("slots")
+    for name, array in now.pop("slots").items():
+        np.testing.assert_array_equal(array, slots.get(name, np.zeros_like(array)))
+    assert now == moments
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_the_advice_after_a_divergence_works(make: str) -> None:
+    model, plain = network(), network()
+    a, b = MAKES[make](model), MAKES[make](plain)
+    with np.errstate(all="ignore"), pytest.raises(ldl.DivergedError) as error:
+        fit(model, a, 6, data=Poison({3}))
+    assert len(error.value.history) == 2
+    fit(plain, b, 2, data=Poison(set()))
+    for optimizer in (a, b):
+        optimizer.param_groups[0]["lr"] *= 0.5
+    fit(model, a, 3, data=Poison(set()))
+    fit(plain, b, 3, data=Poison(set()))
+    np.testing.assert_equal(weights(model), weights(plain))
+
+
+def test_an_optimizer_of_ones_own_is_put_back_by_its_own_state() -> None:
+    class Slow(optim.SGD):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, lr=0.1)
+            self.slow: Any = 0.0
+
+        def step(self) -> None:
+            super().step()
+            first = self.param_groups[0]["params"][0]
+            self.slow = 0.9 * self.slow + 0.1 * float(first.data.sum())
+
+        def state_dict(self) -> dict[str, Any]:
+            return {**super().state_dict(), "slow": self.slow}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            state = dict(state)
+            self.slow = state.pop("slow")
+            super().load_state_dict(state)
+
+    model = network()
+    optimizer = Slow(model)
+    with np.errstate(all="ignore"), pytest.raises(ldl.DivergedError):
+        fit(model, optimizer, 9, data=Poison({2}))
+    assert np.isfinite(optimizer.slow)
+    assert optimizer.step_count == 2
+
+
+def test_weights_that_are_nan_from_the_beginning_are_a_divergence() -> None:
+    model = network()
+    model[0].weight.data[...] = np.nan
+    with pytest.raises(ldl.DivergedError, match="the loss is not finite at epoch 1, batch 1"):
+        fit(model, adam(model))
+
+
+def test_moments_that_overflow_are_a_divergence_since_weights_would_stand_still() -> None:
+    ldl.manual_seed(0)
+    model = nn.Linear(4, 1)
+    loss = nn.MSELoss()
+    with np.errstate(all="ignore"), pytest.raises(ldl.DivergedError, match="state") as error:
+        ldl.fit(model, (1e15 * X, X[:, :1]), loss, optim.Adam(model, lr=1e-30), 2, batch_size=20)
+    assert "\n" not in str(error.value)
