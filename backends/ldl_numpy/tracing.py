@@ -40,6 +40,8 @@ class TracedNamespace:
             return partial(self._make, found)
         if name in ("asarray", "ascontiguousarray"):
             return partial(self._take_in, found)
+        if name in ("shares_memory", "may_share_memory"):
+            return lambda *arrays: found(*map(plain, arrays))
         return found
 
     def _make(self, function: Any, *args: Any, **kwargs: Any) -> Any:

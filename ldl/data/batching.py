@@ -101,14 +101,14 @@ class Arrays:
         index = None if order is None else backend.asarray(order)
         for start in range(0, len(self) if order is None else len(order), size):
             if index is None:
-                x = self.x[start : start + size]
-                y = x if self.y is self.x else self.y[start : start + size]
+                x = self.x[start : start + size].copy()
+                y = x if self.y is self.x else self.y[start : start + size].copy()
             else:
                 rows = index[start : start + size]
                 x = backend.take(self.x, rows)
                 y = x if self.y is self.x else backend.take(self.y, rows)
             if self.noise is not None and stream is not None:
-                x = self.noise(x, stream, backend)
+                x = self.noise(x.copy(), stream, backend)
             yield x, y
 
 
@@ -134,7 +134,7 @@ class Streamed:
             if self.data.y is not self.data.x:
                 y = backend.asarray(self.data.y[rows], self._types[1])
             if self.noise is not None and stream is not None:
-                x = self.noise(x, stream, backend)
+                x = self.noise(x.copy(), stream, backend)
             yield x, y
 
 

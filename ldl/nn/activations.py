@@ -45,7 +45,7 @@ class Identity(Activation):
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
         """grad."""
-        return grad
+        return grad.copy()
 
 
 class ReLU(Activation):

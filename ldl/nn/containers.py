@@ -32,7 +32,7 @@ class Sequential(Module):
         """The gradient through f_n, …, f_1."""
         for layer in reversed(self.layers):
             grad = check_gradient(layer, layer.backward(grad))
-        return grad
+        return grad if self.layers else grad.copy()
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The layers, named by their positions."""
@@ -63,7 +63,7 @@ class Residual(Module):
 
     def forward(self, x: Array) -> Array:
         """x + f(x)."""
-        y = self.body(x)
+        y = self.body(x.copy())
         if y.shape != x.shape:
             raise ValueError(
                 f"Residual adds f(x) to x, but f made {tuple(y.shape)} of {tuple(x.shape)}"
@@ -72,7 +72,7 @@ class Residual(Module):
 
     def backward(self, grad: Array) -> Array:
         """g plus the gradient through f."""
-        return grad + check_gradient(self.body, self.body.backward(grad))
+        return grad + check_gradient(self.body, self.body.backward(grad.copy()))
 
 
 class Parallel(Module):
@@ -93,7 +93,7 @@ class Parallel(Module):
 
     def forward(self, x: Array) -> Array:
         """The branches' outputs, merged."""
-        outputs = [branch(x) for branch in self.branches]
+        outputs = [branch(x.copy()) for branch in self.branches]
         if self.merge == "concatenate":
             self.keep([y.shape[-1] for y in outputs])
             return self.backend.xp.concatenate(outputs, axis=-1)
@@ -105,10 +105,10 @@ class Parallel(Module):
     def backward(self, grad: Array) -> Array:
         """The sum of the branches' gradients for their share of g."""
         if self.merge == "sum":
-            shares = [grad] * len(self.branches)
+            shares = [grad.copy() for _ in self.branches]
         else:
             ends = [0, *accumulate(self.take())]
-            shares = [self.backend.xp.ascontiguousarray(grad[..., a:b]) for a, b in pairwise(ends)]
+            shares = [grad[..., a:b].copy() for a, b in pairwise(ends)]
         pairs = zip(self.branches, shares, strict=True)
         return _sum([check_gradient(branch, branch.backward(g)) for branch, g in pairs])
 
@@ -123,7 +123,7 @@ class Flatten(Module):
 
     def backward(self, grad: Array) -> Array:
         """Grad in the shape of x."""
-        return grad.reshape(self.take())
+        return grad.reshape(self.take()).copy()
 
 
 def check_parts(whole: Module, *parts: object) -> None:

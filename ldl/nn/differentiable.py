@@ -19,9 +19,9 @@ class DeviceError(TypeError):
 _evaluating: ContextVar[bool] = ContextVar("ldl_evaluating", default=False)
 
 
-passing: ContextVar[bool] = ContextVar("ldl_passing", default=False)
-"""Whether a model in training mode is on its way forward in this thread: layers in eval mode inside
-it then keep what backward will need too."""
+passing: ContextVar[str] = ContextVar("ldl_passing", default="")
+"""The mode, "train" or "eval", of the model that is on its way forward in this thread, if one is:
+layers in eval mode inside one that trains keep what backward will need too."""
 
 
 @contextmanager
@@ -35,7 +35,11 @@ def evaluation() -> Iterator[None]:
 
 
 class Differentiable(Marked):
-    """What modules and losses share: a backend, a mode, and one slot between the two passes."""
+    """What modules and losses share: a backend, a mode, and one slot between the two passes.
+
+    Of arrays: what is handed out is the caller's, who may write to it; what is kept is a copy, to
+    which nobody else writes. A recorded step leaves out the copies that nothing needs.
+    """
 
     unmarked = frozenset({"_kept"})
 
@@ -67,15 +71,15 @@ class Differentiable(Marked):
         self._training = mode
 
     def keep(self, *values: Any) -> None:
-        """Store what `backward` will need; in eval mode store nothing.
+        """Store what `backward` will need, arrays as copies; in eval mode store nothing.
 
         A layer in eval mode inside a model in training mode is a part of its backward pass, and
         stores it.
         """
         if _evaluating.get():
             return
-        if self._training or passing.get():
-            self.__dict__["_kept"] = values
+        if self._training or passing.get() == "train":
+            self.__dict__["_kept"] = self._copied(values)
         elif self._kept is not None:
             self.__dict__["_kept"] = None
 
@@ -90,6 +94,17 @@ class Differentiable(Marked):
                 "(call model.train(), then forward, then backward once)"
             )
         return kept[0] if len(kept) == 1 else kept
+
+    def _copied(self, value: Any) -> Any:
+        """A value of its own: arrays are copied, also in lists, tuples and dicts."""
+        kind: Any = self.backend.array_type
+        if isinstance(value, kind):
+            return value.copy()
+        if isinstance(value, dict):
+            return {key: self._copied(item) for key, item in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(map(self._copied, value))
+        return value
 
     def _foreign(self, x: Any) -> DeviceError:
         return DeviceError(

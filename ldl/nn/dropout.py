@@ -36,4 +36,4 @@ class Dropout(Module):
     def backward(self, grad: Array) -> Array:
         """m ⊙ g / (1 - p); g itself where the layer alone was in eval mode."""
         mask: Array = self.take()
-        return grad if mask is None else grad * mask
+        return grad.copy() if mask is None else grad * mask

@@ -29,10 +29,15 @@ class Module(Differentiable):
     are found by themselves, named as in `weight`, `layers.0` and `heads.left`; nothing is to be
     registered and `super().__init__()` need not be called. What stands deeper, as in a list of
     lists, is not found: make a module of it, such as a Sequential. Arrays are handled with
-    `self.backend.xp`, the namespace of the backend in force when the layer was built. `keep` stores
-    nothing in eval mode, so several threads may run one model forward at once. A layer in eval mode
-    inside a model in training mode takes part in its backward pass, and stores; what takes no part,
-    such as a frozen teacher, is called with `predict`.
+    `self.backend.xp`, the namespace of the backend in force when the layer was built.
+
+    What is handed out is the caller's, and what is kept is nobody else's: x and grad are read and
+    not written to, `keep` takes copies, and the caller may overwrite x, y, grad and ∂L/∂x as soon
+    as it has them. A recorded step makes only those copies that are needed.
+
+    `keep` stores nothing in eval mode, so several threads may run one model forward at once. A
+    layer in eval mode inside a model in training mode takes part in its backward pass, and stores;
+    what takes no part, such as a frozen teacher, is called with `predict`.
 
     State that is not learned, such as running statistics, is a parameter that is frozen, written in
     place, in training mode only:
@@ -55,24 +60,33 @@ class Module(Differentiable):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def __call__(self, x: Array) -> Array:
-        """`forward`, with an error that names the fix when x is not an array of this device."""
-        if not self._training or passing.get():
+        """`forward` of a copy of x, with an error that names the fix when x is not of this device.
+
+        Inside another module's `forward` x is not copied. y never shares memory with x.
+        """
+        under_way = passing.get()
+        if under_way == "train" or (under_way and not self._training):
             return self._forward(x)
-        token = passing.set(True)
+        token = passing.set("train" if self._training else "eval")
         try:
-            return self._forward(x)
+            return self._forward(x if under_way else self._copied(x))
         finally:
             passing.reset(token)
 
     def _forward(self, x: Array) -> Array:
         try:
-            return self.forward(x)
+            y = self.forward(x)
+            return y.copy() if self._shared(x, y) else y
         except DeviceError:
             raise
         except (TypeError, AttributeError) as error:
             if isinstance(x, self.backend.array_type):
                 raise
             raise self._foreign(x) from error
+
+    def _shared(self, x: Array, y: Array) -> bool:
+        kind = self.backend.array_type
+        return isinstance(y, kind) and bool(self.backend.xp.may_share_memory(x, y))
 
     # ---- what it is made of -------------------------------------------------------------------
 
@@ -152,8 +166,8 @@ class Module(Differentiable):
     # ---- values -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
-        """The parameters' arrays by name: the arrays themselves, not copies."""
-        return {name: parameter.data for name, parameter in self.named_parameters()}
+        """Copies of the parameters' arrays by name: later training does not change them."""
+        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: dict[str, Any], *, allow_nonfinite: bool = False) -> None:
         """Copy values in, from arrays of any backend, each cast to its parameter's type.

@@ -15,8 +15,9 @@ class Parameter(Marked):
     `zero_grad`. Zeroing writes nothing: the first `accumulate` after it overwrites. With
     `requires_grad` False the parameter is frozen: it takes no gradient and no optimizer moves it.
 
-    `data` and the gradient's memory may be views of the buffers of an optimizer, which replaces
-    them when it packs its parameters; write into `data[...]` rather than bind `data` anew.
+    `data` is a copy of what is given. It and the gradient's memory may be views of the buffers of
+    an optimizer, which replaces them when it packs its parameters; write into `data[...]` rather
+    than bind `data` anew.
     """
 
     __slots__ = ("backend", "data", "grad_buffer", "has_grad", "requires_grad")
@@ -24,7 +25,7 @@ class Parameter(Marked):
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         self.backend: Backend = get_backend()
-        self.data: Array = self.backend.asarray(data)
+        self.data: Array = self.backend.asarray(data).copy()
         self.requires_grad = requires_grad
         self.grad_buffer: Array = None
         self.has_grad = False

@@ -212,10 +212,10 @@ class Optimizer:
     # ---- state --------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs: `slots` are arrays by "parameter number.slot"."""
+        """All that a resumed run needs, copied: `slots` are arrays by "parameter number.slot"."""
         return {
             "slots": {
-                f"{i}.{name}": store.slot_view(name, k)
+                f"{i}.{name}": store.slot_view(name, k).copy()
                 for i, store, k in self._numbered()
                 for name in store.slots
             },

@@ -173,7 +173,7 @@ class _Corruption(Differentiable):
         """x, corrupted where there is noise."""
         if self.noise is None or self.stream is None:
             return x
-        return self.noise(x, self.stream, self.backend)
+        return self.noise(x.copy(), self.stream, self.backend)
 
 
 def _unrecorded(function: Any, parts: Sequence[Any], inputs: Sequence[Array]) -> Recording:
