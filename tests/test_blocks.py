@@ -67,7 +67,7 @@ def groups(step: ldl.TrainStep) -> list[Blocks]:
     """The groups of the step's only recording."""
     (recording,) = step._recordings.values()
     assert isinstance(recording, PlannedStep)
-    return [run for run, _ in recording._plan._calls if isinstance(run, Blocks)]
+    return [run for run in recording._plan.runs if isinstance(run, Blocks)]
 
 
 def autoencoder() -> nn.Module:
@@ -192,8 +192,8 @@ def test_a_large_step_is_done_in_blocks_and_its_temporaries_are_not_stored() -> 
     large, small = map(groups, steps)
     assert not small
     (output,) = large
-    assert len(output._bound) == 5  # matrix product, bias, target; squares, gradient
-    arrays = [a for _, args in output._calls for a in args if isinstance(a, np.ndarray)]
+    assert len(output._uses) == 5  # matrix product, bias, target; squares, gradient
+    arrays = [a for row in output.calls for a in row if isinstance(a, np.ndarray)]
     assert max(a.size for a in arrays) <= blocks.BLOCK
 
 

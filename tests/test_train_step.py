@@ -438,7 +438,7 @@ def test_everything_between_two_products_is_one_loop_and_all_of_it_one_call(
     plan = recording._plan
     assert plan.does.count("matmul") == 11
     assert len(plan.does) - 11 <= 7 + 2, "seven loops, and the mean's two numbers"
-    assert len(plan._calls) == (1 if blas.available() else len(plan.does))
+    assert len(plan.calls) == (1 if blas.available() else len(plan.does))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))

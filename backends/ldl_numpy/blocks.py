@@ -69,9 +69,9 @@ class Step(NamedTuple):
 
 
 class Blocks:
-    """A group of operations, called with its inputs and outputs.
+    """A group of operations: `calls` do it, block by block.
 
-    The views of them that it needs are made anew only when an array is another than last time.
+    `blocks[i] = array` gives it the array of input or output number i, and the calls their views.
     """
 
     def __init__(self, loop: Loop, stored: set[Value]) -> None:
@@ -89,23 +89,17 @@ class Blocks:
         self._gather(loop.ops, writes)
 
         count = len(self.inputs) + len(self.outputs)
-        self._bound: list[Any] = [None] * count
         self._uses: list[dict[Any, list[Any]]] = [defaultdict(list) for _ in range(count)]
-        """For each given array, where views of it go: lists of arguments and places in them."""
-        self._calls: list[tuple[Callable[..., Any], list[Any]]] = []
+        """For each given array, where views of it go: rows and places in them."""
+        self.calls: list[list[Any]] = []
+        """Functions, each with its arguments after it."""
         self._lay_out()
 
-    def __call__(self, *arrays: Host) -> None:
-        """Do everything."""
-        for at, array in enumerate(arrays):
-            if array is not self._bound[at]:
-                self._bound[at] = array
-                for part, places in self._uses[at].items():
-                    view = array if part is None else array[part[0] : part[1]].reshape(part[2])
-                    for args, place in places:
-                        args[place] = view
-        for run, args in self._calls:
-            run(*args)
+    def __setitem__(self, at: int, array: Host) -> None:
+        for part, places in self._uses[at].items():
+            view = array if part is None else array[part[0] : part[1]].reshape(part[2])
+            for row, place in places:
+                row[place] = view
 
     def _gather(self, ops: list[Op], writes: Counter[Value]) -> None:
         """Note the steps; what was computed before from the same operands is not computed again."""
@@ -161,9 +155,8 @@ class Blocks:
         for x in {x.key: x for step in self._steps for x in step.read}.values():
             if x.kind == "row":
                 held[x.key] = self._block(list(self.inputs)[x.at][0].dtype)
-                args = [held[x.key].reshape(self.height, self.columns), None]
-                self._uses[x.at][None].append((args, 1))
-                self._calls.append((np.copyto, args))
+                self.calls.append([np.copyto, held[x.key].reshape(self.height, self.columns), None])
+                self._uses[x.at][None].append((self.calls[-1], 2))
             elif x.kind == "filled":
                 held[x.key] = self._block(x.at.dtype)
                 held[x.key][...] = x.at
@@ -174,15 +167,15 @@ class Blocks:
                 grid = any(x.kind == "column" for x in step.read)
                 shape = (bottom - top, self.columns) if grid else (-1,)
                 parts = {"full": (first, end, shape), "column": (top, bottom, (-1, 1))}
-                args = []
-                for place, x in enumerate((*step.read, step.out)):
+                row: list[Any] = [step.run]
+                for place, x in enumerate((*step.read, step.out), start=1):
                     if x.key in held:
-                        args.append(held[x.key][: end - first].reshape(shape))
+                        row.append(held[x.key][: end - first].reshape(shape))
                         continue
-                    args.append(x.at)
+                    row.append(x.at)
                     if x.kind != "constant":
-                        self._uses[x.at][parts.get(x.kind)].append((args, place))
-                self._calls.append((step.run, args))
+                        self._uses[x.at][parts.get(x.kind)].append((row, place))
+                self.calls.append(row)
 
     def _scratch(self) -> dict[Any, Host]:
         """Memory for what is not stored, used again once its last reader has run."""

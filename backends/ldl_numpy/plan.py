@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby, starmap
+from operator import call
 from typing import Any
 
 import numpy as np
 
+from ldl_numpy.blocks import Blocks
 from ldl_numpy.copies import without_copies
 from ldl_numpy.trace import Host, Op, Ref, Value
 from ldl_numpy.traced import Trace
@@ -53,19 +56,22 @@ class Plan:
         self._last: list[Any] = [value.external for value in inputs]
         self.does = [op.ufunc for op in ops]
         ops = _linked(ops, self._inputs, memory)
-        self._calls: list[tuple[Callable[..., Any], list[Any]]] = []
-        self._rebind: list[list[tuple[list[Any], int, Ref]]] = [[] for _ in inputs]
+        self.runs = [op.run for op in ops]
+        self.calls: list[list[Any]] = []
+        """Functions, each with its arguments after it."""
+        self._rebind: list[list[tuple[Any, int, Ref]]] = [[] for _ in inputs]
         for op in ops:
-            args: list[Any] = []
-            for x in (*op.inputs, *op.outputs):
+            row = [op.run, *op.inputs, *op.outputs]
+            in_blocks = isinstance(op.run, Blocks)
+            self.calls += op.run.calls if in_blocks else [row]
+            for at, x in enumerate(row):
                 if not isinstance(x, Ref):
-                    args.append(x)
                     continue
-                args.append(x.resolve(memory.array(x.value)))
+                bound = (op.run, at - 1, x) if in_blocks else (row, at, x)
+                _bind(memory.array(x.value), *bound)
                 for i, value in enumerate(self._inputs):
                     if x.value is value:
-                        self._rebind[i].append((args, len(args) - 1, x))
-            self._calls.append((op.run, args))
+                        self._rebind[i].append(bound)
         self.results = [ref.resolve(memory.array(ref.value)) for ref in results]
         for at, ref in enumerate(results):
             if ref.value in self._inputs:
@@ -75,11 +81,23 @@ class Plan:
         """Do everything, for these inputs; the results stand in `results` until the next run."""
         for i, array in enumerate(inputs):
             if array is not self._last[i]:
+                self._last[i] = None  # an interrupt may leave a part of them bound
+                for bound in self._rebind[i]:
+                    _bind(array, *bound)
                 self._last[i] = array
-                for args, at, ref in self._rebind[i]:
-                    args[at] = ref.resolve(array)
-        for run, args in self._calls:
-            run(*args)
+        play(self.calls)
+
+
+def _bind(array: Any, held: Any, at: int, ref: Ref) -> None:
+    held[at] = ref.resolve(array)
+
+
+def play(calls: Iterable[Sequence[Any]]) -> None:
+    """Call the first of each with the others.
+
+    This is one call of C: no interrupt comes between functions that are C's as well.
+    """
+    deque(starmap(call, calls), 0)
 
 
 def needed(ops: list[Op], kept: set[Value]) -> list[Op]:

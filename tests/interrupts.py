@@ -1,0 +1,67 @@
+"""Interrupts wherever they can come: before each line of ldl that something runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ldl
+import ldl_numpy
+
+FOLDERS = tuple(str(Path(str(m.__file__)).parent) + "/" for m in (ldl, ldl_numpy))
+OWN = (*FOLDERS, str(Path(FOLDERS[1]).parent / "ldl_cupy") + "/")
+
+
+def interrupt(act: Callable[[], Any], line: int) -> str | None:
+    """Do it, interrupted before line number `line` that it runs of ldl, from 0.
+
+    Returns where that was; None where it ended before.
+    """
+    left = line
+    where = None
+
+    def local(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal left, where
+        if event == "line":
+            left -= 1
+            if left < 0:
+                where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return local
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        return local if frame.f_code.co_filename.startswith(OWN) else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        if where is None:
+            raise
+    finally:
+        sys.settrace(before)
+    return where
+
+
+def at_every_line(
+    make: Callable[[], Any],
+    act: Callable[[Any], Any],
+    check: Callable[[Any, str], None],
+    every: int = 1,
+) -> int:
+    """`act` on what `make` gives, interrupted at each line in turn, or at one of `every` lines.
+
+    `check` looks at what is left. Returns how many interrupts there were.
+    """
+    count = 0
+    while True:
+        made = make()
+        where = interrupt(lambda made=made: act(made), count * every)
+        if where is None:
+            return count
+        check(made, where)
+        count += 1
