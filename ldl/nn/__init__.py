@@ -16,13 +16,12 @@ from ldl.nn.activations import (
     Tanh,
 )
 from ldl.nn.autoencoder import AutoEncoder
+from ldl.nn.binary_losses import BCELoss, BCEWithLogitsLoss
 from ldl.nn.containers import Flatten, Parallel, Residual, Sequential
 from ldl.nn.cross_entropy import CrossEntropyLoss
 from ldl.nn.dropout import Dropout
 from ldl.nn.linear import Linear, TiedLinear
 from ldl.nn.losses import (
-    BCELoss,
-    BCEWithLogitsLoss,
     ElementwiseLoss,
     HuberLoss,
     L1Loss,

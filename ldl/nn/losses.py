@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import ClassVar, Self
 
 from ldl.backend import Array, Backend, get_backend
@@ -19,7 +20,12 @@ class Loss(Differentiable):
     """The base. A call checks the target's values, which may wait for the device, then computes.
 
     `forward` checks shapes and types only. Training loops call `check` once for the whole data set
-    and `forward` for each batch.
+    and `forward` for each batch. A mean over batches is that of all their samples, each batch
+    counting as its `denominator` says.
+
+    Arrays that a loss is given are the caller's: it writes to none of them, and nobody else reads
+    what it returns, nor writes to what it keeps. `self.keep` makes copies, so that the caller may
+    do with input and target what he likes before `backward`.
     """
 
     reduction: str = "mean"
@@ -46,6 +52,27 @@ class Loss(Differentiable):
 
     def check_input(self, input: Array) -> None:
         """Raise ValueError for an input that the loss has no value for."""
+
+    def check_value(self, value: float) -> None:
+        """Raise ValueError for a value that only an input gives for which there is none."""
+
+    def fault(self, input_shape: tuple[int, ...], target: Array) -> Array | None:
+        """Whether the target has a value that `check` refuses, found without waiting.
+
+        A truth on the device; None where `check` itself is to be called, batch by batch.
+        """
+        return None
+
+    def refusal(self, input_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> str:
+        """What is wrong with a target where `fault` is true, and what to do."""
+        return f"{self!r} has no value for a target"
+
+    def denominator(self, input_shape: tuple[int, ...], target: Array) -> Array | float:
+        """What the reduction divides by: a number, or an array (N,) of the samples' shares of it.
+
+        By default 1 for "sum", else the number of samples.
+        """
+        return 1 if self.reduction == "sum" else input_shape[0]
 
     def to(self, backend: str | Backend) -> Self:
         """Compute on another backend from now on."""
@@ -74,20 +101,22 @@ class Loss(Differentiable):
 
     def _scale(self, shape: tuple[int, ...]) -> float:
         if self.reduction == "mean":
-            size = 1
-            for n in shape:
-                size *= n
-            return 1 / size
+            return 1 / prod(shape)
         return 1 / shape[0] if self.reduction == "batchmean" else 1.0
 
     def _reduce(self, losses: Array) -> Array:
         if self.reduction == "none":
             return losses
-        return losses.sum() * self._scale(losses.shape)
+        reduced = total(losses) * self._scale(losses.shape)
+        return reduced.astype(losses.dtype, copy=False)
 
 
 class ElementwiseLoss(Loss):
-    """A sum over elements of l(x, t). A subclass writes `value` and `derivative`."""
+    """A sum over elements of l(x, t). A subclass writes `value` and `derivative`.
+
+    Both get arrays that nobody else reads, and nobody writes to what they return: that may be one
+    of these, an array that the loss holds, or one that is only broadcast to their shape.
+    """
 
     def __init__(self, reduction: str = "mean") -> None:
         self._set_reduction(reduction)
@@ -105,21 +134,35 @@ class ElementwiseLoss(Loss):
         self._check_device(input, target)
         self._check_shape(tuple(input.shape), target)
         self._check_dtype(input, target)
-        self.keep(input, target)
-        return self._reduce(self.value(input, target))
+        self.keep(input.copy(), target.copy())
+        value = self._shaped("value", self.value(input.copy(), target.copy()), input)
+        return value.copy() if self.reduction == "none" else self._reduce(value)
 
     def backward(self, grad: Array | None = None) -> Array:
         """∂l/∂x, times what the reduction makes of it."""
         x, t = self.take()
-        gradient = self.derivative(x, t)
-        gradient *= self._scale(x.shape)
+        gradient = self._shaped("derivative", self.derivative(x, t), x) * self._scale(x.shape)
         if grad is not None:
             gradient *= grad
         return gradient
 
+    def denominator(self, input_shape: tuple[int, ...], target: Array) -> Array | float:
+        """The number of elements for "mean" and "none", of samples for "batchmean", 1 for "sum"."""
+        if self.reduction in ("mean", "none"):
+            return prod(input_shape)
+        return super().denominator(input_shape, target)
+
     def check(self, input_shape: tuple[int, ...], target: Array) -> None:
         """ValueError unless the shapes are equal."""
         self._check_shape(input_shape, target)
+
+    def _shaped(self, name: str, given: Array, x: Array) -> Array:
+        if given.shape != x.shape:
+            raise ValueError(
+                f"{self!r}.{name} gave shape {tuple(given.shape)} for arrays of shape "
+                f"{tuple(x.shape)}: it must give one number an element"
+            )
+        return given
 
     def _check_shape(self, input_shape: tuple[int, ...], target: Array) -> None:
         if input_shape != tuple(target.shape):
@@ -182,60 +225,9 @@ class HuberLoss(ElementwiseLoss):
         return self.backend.xp.clip(x - t, -self.delta, self.delta)
 
 
-class _BinaryLoss(ElementwiseLoss):
-    """Targets are probabilities."""
-
-    def check(self, input_shape: tuple[int, ...], target: Array) -> None:
-        """ValueError unless the shapes are equal and the target lies in [0, 1]."""
-        super().check(input_shape, target)
-        if not (target.min() >= 0 and target.max() <= 1):
-            raise ValueError(f"{self!r}: targets must lie in [0, 1]: scale them first")
-
-
-class BCELoss(_BinaryLoss):
-    """l = -t log x - (1 - t) log(1 - x) for probabilities x; ∂l/∂x = (x - t) / (x(1 - x)).
-
-    Logarithms are taken of the smallest normal number at least, and x(1 - x) is 1e-12 at least, so
-    that certainty costs much but not infinity. BCEWithLogitsLoss takes logits and needs neither.
-    """
-
-    def value(self, x: Array, t: Array) -> Array:
-        """-t log x - (1 - t) log(1 - x)."""
-        log = self._log
-        return -(t * log(x) + (1 - t) * log(1 - x))
-
-    def derivative(self, x: Array, t: Array) -> Array:
-        """(x - t) / (x(1 - x))."""
-        floor = max(1e-12, self._tiny(x))
-        return (x - t) / self.backend.xp.maximum(x * (1 - x), floor)
-
-    def check_input(self, input: Array) -> None:
-        """ValueError unless the input lies in [0, 1]."""
-        if not (input.min() >= 0 and input.max() <= 1):
-            raise ValueError(
-                f"{self!r} takes probabilities in [0, 1]: end the model with a Sigmoid, or use "
-                "BCEWithLogitsLoss"
-            )
-
-    def _log(self, p: Array) -> Array:
-        xp = self.backend.xp
-        return xp.log(xp.maximum(p, self._tiny(p)))
-
-    def _tiny(self, p: Array) -> float:
-        return float(self.backend.xp.finfo(p.dtype).tiny)
-
-
-class BCEWithLogitsLoss(_BinaryLoss):
-    """l = max(x, 0) - xt + log(1 + exp(-|x|)), BCELoss of σ(x); ∂l/∂x = σ(x) - t."""
-
-    def value(self, x: Array, t: Array) -> Array:
-        """max(x, 0) - xt + log(1 + exp(-|x|))."""
-        xp = self.backend.xp
-        return xp.maximum(x, 0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
-
-    def derivative(self, x: Array, t: Array) -> Array:
-        """σ(x) - t."""
-        return self.backend.sigmoid(x) - t
+def total(a: Array) -> Array:
+    """The sum of all elements, a float32 at least."""
+    return a.sum() if a.dtype.itemsize > 2 else a.astype("float32").sum()
 
 
 def check_batch(loss: Loss, shape: tuple[int, ...]) -> None:

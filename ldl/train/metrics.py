@@ -8,7 +8,8 @@ from math import inf, log10
 from typing import Any
 
 from ldl.backend import Array
-from ldl.nn.losses import BCELoss, BCEWithLogitsLoss, Loss
+from ldl.nn.binary_losses import BCELoss, BCEWithLogitsLoss
+from ldl.nn.losses import Loss
 
 Function = Callable[[Any, Array, Array], Array]
 Shape = tuple[int, ...]

@@ -1,0 +1,227 @@
+"""Losses of one's own, whose arrays are handed to and fro, and the corners of those of ldl.nn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ldl
+from checks import one_line
+from ldl import nn, optim
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((6, 3)).astype("float32")
+T = rng.standard_normal((6, 3)).astype("float32")
+REDUCTIONS = ("mean", "batchmean", "sum", "none")
+
+
+# ---- what value and derivative return, and what they do to what they get -----------------------
+
+
+class Half(nn.ElementwiseLoss):
+    """l = x²/2, whose derivative is its input."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        return x * x / 2
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return x
+
+
+class Linear(nn.ElementwiseLoss):
+    """l = xt, whose derivative is its target."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        return x * t
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return t
+
+
+class Cached(nn.ElementwiseLoss):
+    """l = cx, c an array that the loss holds."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.c = np.linspace(1, 2, 18, dtype="float32").reshape(6, 3)
+
+    def value(self, x: Any, t: Any) -> Any:
+        return self.c.astype(x.dtype) * x
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return self.c if x.dtype == self.c.dtype else self.c.astype(x.dtype)
+
+
+class Broadcast(nn.ElementwiseLoss):
+    """l = 3x, whose derivative cannot be written to."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        return 3 * x
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return np.broadcast_to(np.asarray(3, x.dtype), x.shape)
+
+
+class Same(nn.ElementwiseLoss):
+    """l = x, which is what it was given."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        return x
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return np.ones_like(x)
+
+
+class Writing(nn.ElementwiseLoss):
+    """l = (x - t)², written over what it gets."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        x -= t
+        x *= x
+        t[...] = 7
+        return x
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        x -= t
+        x *= 2
+        t[...] = 7
+        return x
+
+
+OWN = (Half, Linear, Cached, Broadcast, Same, Writing)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", OWN)
+def test_a_loss_of_ones_own_may_return_and_write_what_it_was_given(
+    kind: Any, reduction: str
+) -> None:
+    loss, x, t = kind(reduction), X.copy(), T.copy()
+    held = {name: np.copy(a) for name, a in vars(loss).items() if isinstance(a, np.ndarray)}
+    assert ldl.check_gradients(loss, X, target=T)
+    for _ in range(2):
+        value = loss(x, t)
+        expected = kind("none")(X.copy(), T.copy())
+        summed = {"mean": expected.mean(), "sum": expected.sum(), "batchmean": expected.sum() / 6}
+        np.testing.assert_allclose(value, summed.get(reduction, expected), rtol=1e-5)
+        gradient = loss.backward(np.full(np.shape(value), 2, "float32"))
+        one = kind("none").derivative(X.copy(), T.copy())
+        factor = {"mean": 1 / 18, "batchmean": 1 / 6}.get(reduction, 1)
+        np.testing.assert_allclose(gradient, 2 * factor * one, rtol=1e-5)
+        np.testing.assert_array_equal(x, X)
+        np.testing.assert_array_equal(t, T)
+        np.testing.assert_equal({name: vars(loss)[name] for name in held}, held)
+        gradient[...] = np.nan  # it is the caller's
+        if reduction == "none":
+            value[...] = np.nan
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_loss_of_ones_own_trains_alike_recorded_and_layer_by_layer(kind: Any) -> None:
+    losses = []
+    for record in (True, False):
+        ldl.manual_seed(0)
+        model = nn.Linear(3, 3)
+        step = ldl.TrainStep(model, kind("batchmean"), optim.SGD(model, 0.05), record=record)
+        losses.append([float(step(X, T)) for _ in range(4)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+class Rows(nn.ElementwiseLoss):
+    """One number a row, where one an element is wanted."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        return (x - t).sum(axis=1)
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return np.ones((len(x), 1), x.dtype)
+
+
+def test_a_value_or_derivative_of_another_shape_is_refused() -> None:
+    loss = Rows()
+    with pytest.raises(ValueError, match=r"value gave shape \(6,\)") as error:
+        loss(X, T)
+    one_line(error)
+    loss.value = lambda x, t: x - t  # type: ignore[method-assign]
+    loss(X, T)
+    with pytest.raises(ValueError, match=r"derivative gave shape \(6, 1\)"):
+        loss.backward()
+
+
+# ---- cross-entropy -------------------------------------------------------------------------------
+
+LOGITS = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]], "float32")
+MASKED = np.array([[1.0, -np.inf, 3.0], [0.5, 0.0, -1.0]], "float32")
+
+
+def both(loss: Any, x: Any, t: Any) -> tuple[Any, Any]:
+    value = loss(x, t)
+    return value, loss.backward()
+
+
+@pytest.mark.parametrize("targets", ["labels", "distributions"])
+def test_a_class_that_is_masked_has_no_part_in_a_cross_entropy(targets: str) -> None:
+    t: Any = np.array([2, 0])
+    if targets == "distributions":
+        t = np.eye(3, dtype="float32")[t]
+    value, gradient = both(nn.CrossEntropyLoss(), MASKED, t)
+    logp = np.array([-np.log1p(np.exp(-2.0)), 0.5 - np.log(np.exp([0.5, 0, -1]).sum())])
+    assert value == pytest.approx(-logp.mean())
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 1] == 0
+    with np.errstate(over="ignore"):
+        far = np.where(np.isinf(MASKED), np.float32(-3e38), MASKED)
+        np.testing.assert_allclose(both(nn.CrossEntropyLoss(), far, t)[1], gradient)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_masked_class_that_the_target_names_costs_infinity(smoothing: float) -> None:
+    label = 1 if smoothing == 0 else 2  # smoothing names every class
+    loss = nn.CrossEntropyLoss(label_smoothing=smoothing)
+    value, gradient = both(loss, MASKED, np.array([label, 0]))
+    assert value == np.inf
+    assert np.isfinite(gradient).all()
+
+
+def test_a_row_without_a_class_that_is_left_has_no_loss() -> None:
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(nn.CrossEntropyLoss()(np.full((1, 3), -np.inf, "f"), np.array([0])))
+
+
+@pytest.mark.parametrize("factor", [1e-35, 1e-20, 1.0, 1e30])
+def test_only_the_ratios_of_class_weights_matter_to_a_mean_over_labels(factor: float) -> None:
+    t = np.array([2, 0])
+    expected = both(nn.CrossEntropyLoss(weight=[0.5, 1, 2]), LOGITS, t)
+    scaled = nn.CrossEntropyLoss(weight=[factor * w for w in (0.5, 1, 2)])
+    for a, b in zip(both(scaled, LOGITS, t), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    summed = nn.CrossEntropyLoss(weight=[0.5, 1, 2], reduction="sum")(LOGITS, t)
+    assert summed == pytest.approx(expected[0] * 2.5)
+
+
+def test_a_batch_of_a_class_of_small_weight_alone_has_its_mean() -> None:
+    t = np.array([1, 1])
+    expected = both(nn.CrossEntropyLoss(), LOGITS, t)
+    for a, b in zip(both(nn.CrossEntropyLoss([1, 1e-33, 1]), LOGITS, t), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    assert both(nn.CrossEntropyLoss([1, 0, 1]), LOGITS, t)[0] == 0
+    assert not both(nn.CrossEntropyLoss([1, 0, 1]), LOGITS, t)[1].any()
+
+
+def test_an_ignored_label_and_distributions_do_not_go_together() -> None:
+    q = np.full((2, 3), 1 / 3, "float32")
+    nn.CrossEntropyLoss()(LOGITS, q)
+    for way in ("__call__", "forward"):
+        with pytest.raises(ValueError, match="ignore_index is for labels") as error:
+            getattr(nn.CrossEntropyLoss(ignore_index=0), way)(LOGITS, q)
+        one_line(error)
+
+
+def test_many_losses_in_float16_have_a_mean_and_a_count() -> None:
+    n = 70_000
+    x = np.zeros((n, 4), "float16")
+    assert nn.CrossEntropyLoss()(x, np.zeros(n, "int64")) == pytest.approx(np.log(4), rel=1e-3)
+    assert nn.MSELoss("mean")(x + 2, x) == 4
+    assert nn.MSELoss("mean")(x + 2, x).dtype == "float16"
