@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 from contextlib import suppress
 from typing import Any
 
@@ -24,9 +25,13 @@ class Tolerant:
         self.failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
-        if self.stream is None:
-            raise io.UnsupportedOperation(name)
         return getattr(self.stream, name)
+
+    def fileno(self) -> int:
+        """The stream's descriptor, or UnsupportedOperation."""
+        if self.stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return int(self.stream.fileno())
 
     @property
     def encoding(self) -> str:
@@ -77,3 +82,15 @@ class Tolerant:
 def shown(text: object) -> str:
     """A name as it can be shown: on one line, what cannot be printed as escapes such as \\n."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def quoted(path: object) -> str:
+    """A path as a shell reads it back from one printable line."""
+    text = str(path)
+    if text.startswith("-"):
+        text = f"./{text}"
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = set(range(32, 127)) - set(b"'\\")
+    letters = (chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(text))
+    return "$'" + "".join(letters) + "'"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from contextlib import redirect_stderr
 from typing import Any
 
 import pytest
 
-from ldl.console import Tolerant, shown
+from ldl.console import Tolerant, quoted, shown
 
 
 class Failing(io.StringIO):
@@ -108,6 +109,8 @@ def test_what_the_stream_has_the_wrapper_has() -> None:
         assert other.readline() == "here\n"
     with pytest.raises(io.UnsupportedOperation):
         Tolerant(None).fileno()
+    assert hasattr(Tolerant(None), "fileno")
+    assert not hasattr(Tolerant(None), "buffer")
 
 
 @pytest.mark.parametrize(
@@ -122,3 +125,16 @@ def test_what_the_stream_has_the_wrapper_has() -> None:
 )
 def test_a_name_is_shown_on_one_line(name: str, words: str) -> None:
     assert shown(name) == words
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "with space", "it's $HOME", "a\nb", os.fsdecode(b"\xff'\\1"), "-x", "\x1b[3", "é\t"],
+)
+def test_a_quoted_path_is_what_a_shell_reads_back(name: str) -> None:
+    text = quoted(name)
+    assert text.isprintable()
+    done = subprocess.run(
+        [b"bash", b"-c", b"printf %s " + os.fsencode(text)], capture_output=True, check=True
+    )
+    assert os.path.normpath(done.stdout) == os.fsencode(name)

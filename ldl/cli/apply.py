@@ -12,7 +12,7 @@ import numpy as np
 import ldl
 from ldl.cli.errors import CommandError, UsageError
 from ldl.data.datasets import read_samples
-from ldl.data.mnist import Host
+from ldl.data.files import Host
 from ldl.io import write_atomically
 
 BATCH = 1024

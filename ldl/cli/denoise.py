@@ -20,7 +20,8 @@ from ldl.cli import options, plots
 from ldl.cli.errors import CommandError, Stopped, UsageError
 from ldl.cli.options import Settings
 from ldl.data.datasets import FILES, Dataset, load_dataset
-from ldl.data.mnist import DataUnavailableError, Host
+from ldl.data.files import Host
+from ldl.data.mnist import DataUnavailableError
 from ldl.io import write_atomically
 
 RECORD, CHECKPOINT = "run.json", "checkpoint.safetensors"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ldl.data.mnist import Host
+from ldl.data.files import Host
 from ldl.train import metrics
 
 COLUMNS = 12

