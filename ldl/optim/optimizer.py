@@ -13,6 +13,8 @@ from ldl.nn.parameter import Parameter
 from ldl.numbers import number, optional_positive, pythonic
 from ldl.optim.clipping import clip_arrays
 from ldl.optim.flat import FlatStore
+from ldl.optim.loading import load_state
+from ldl.optim.owners import hand_over, own
 from ldl.optim.schedules import Schedule, as_schedule
 
 Rate = Schedule | Callable[[int], float]
@@ -68,7 +70,7 @@ class Optimizer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
-        self.schedule = as_schedule(schedule)
+        rate = as_schedule(schedule)
         self.clip_norm = optional_positive("clip_norm", clip_norm)
         self.clip_value = optional_positive("clip_value", clip_value)
         self.step_count = 0
@@ -102,10 +104,16 @@ class Optimizer:
                     for kind in kinds
                 ]
             )
+        self.schedule = rate
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is prepared for these arrays."""
         return {**vars(self), "_prepared": {}, "_packed": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what a copy holds; the copied schedule is the copy's."""
+        vars(self).update(state)
+        own(self._schedule, self)
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options as Python numbers; ValueError for one that makes no sense."""
@@ -174,6 +182,17 @@ class Optimizer:
         self.step_count += 1
 
     @property
+    def schedule(self) -> Schedule:
+        """The factor of the learning rate; it belongs to this optimizer alone."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, given: Rate | None) -> None:
+        schedule = as_schedule(given)
+        hand_over(schedule, self)
+        self._schedule = schedule
+
+    @property
     def backend(self) -> Backend:
         """Where the parameters were at the last step."""
         return self._stores[0][0].backend
@@ -214,11 +233,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, copied: `slots` are arrays by "parameter number.slot"."""
         return {
-            "slots": {
-                f"{i}.{name}": store.slot_view(name, k).copy()
-                for i, store, k in self._numbered()
-                for name in store.slots
-            },
+            "slots": {name: view.copy() for name, view in self.views().items()},
             "param_steps": [store.steps[k] for _, store, k in self._numbered()],
             "step_count": self.step_count,
             "param_groups": [
@@ -228,34 +243,20 @@ class Optimizer:
             "schedule": self.schedule.state_dict(),
         }
 
+    def views(self) -> dict[str, Array]:
+        """The slots themselves by "parameter number.slot"."""
+        return {
+            f"{i}.{name}": store.slot_view(name, k)
+            for i, store, k in self._numbered()
+            for name in store.slots
+        }
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave, for the same parameters in the same groups."""
-        for stores in self._stores:
-            for store in stores:
-                store.refresh()
-        own = self.state_dict()
-        given = state["slots"]
-        faults = [f"missing {name}" for name in own["slots"] if name not in given]
-        faults += [f"unexpected {name}" for name in given if name not in own["slots"]]
-        faults += [
-            f"{name} has shape {tuple(given[name].shape)}, not {tuple(slot.shape)}"
-            for name, slot in own["slots"].items()
-            if name in given and tuple(given[name].shape) != tuple(slot.shape)
-        ]
-        if len(state["param_groups"]) != len(self.param_groups):
-            faults.append(f"{len(state['param_groups'])} groups, not {len(self.param_groups)}")
-        if faults:
-            raise ValueError("state does not fit the optimizer: " + "; ".join(faults))
-        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
-            options = {key: value for key, value in group.items() if key != "params"}
-            group.update(self.check({**options, **saved}))
-        for i, store, k in self._numbered():
-            for name in store.slots:
-                view = store.slot_view(name, k)
-                view[...] = store.backend.asarray(given[f"{i}.{name}"], view.dtype)
-            store.steps[k] = int(state["param_steps"][i])
-        self.step_count = int(state["step_count"])
-        self.schedule.load_state_dict(state["schedule"])
+        """Take over what `state_dict` gave, for the same parameters in the same groups.
+
+        ValueError lists what does not fit, and nothing has changed.
+        """
+        load_state(self, state)
 
     # ---- private ------------------------------------------------------------------------------
 

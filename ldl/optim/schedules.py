@@ -25,9 +25,16 @@ class Schedule:
 
     A subclass writes `__call__(step)`, the factor at a step counted from 0. One whose factor
     depends on more than the step also writes `report`, `state_dict` and `load_state_dict`.
+
+    A schedule belongs to the optimizer that it was given to last, in which it began with the state
+    that it had when it was first given to one; an earlier optimizer goes on with a copy.
     """
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _owner: Any = None
+    """A weak reference to the optimizer that it belongs to."""
+    _clean: dict[str, Any] | None = None
+    """The state in which it was first given to one."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments, by which a resumed run knows the schedule again."""
@@ -40,6 +47,10 @@ class Schedule:
 
     def __repr__(self) -> str:
         return call(type(self), *self._arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the owner."""
+        return {name: value for name, value in vars(self).items() if name != "_owner"}
 
     def __call__(self, step: int) -> float:
         """The factor at `step`, counted from 0."""
