@@ -13,11 +13,11 @@ checkpoints.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import cos, inf, isnan, pi
+from math import cos, inf, isinf, isnan, pi
 from typing import Any, Self
 
 from ldl.calls import call
-from ldl.numbers import positive_integer
+from ldl.numbers import non_negative_integer, number, positive_integer, real
 
 
 class Schedule:
@@ -93,9 +93,7 @@ class StepLR(Schedule):
 
     def __init__(self, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = positive_integer("step_size", step_size)
-        self.gamma = float(gamma)
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma must lie in (0, 1], got {gamma!r}")
+        self.gamma = number("gamma", gamma, high=1.0, open_low=True, closed_high=True)
 
     def __call__(self, step: int) -> float:
         """γ^⌊t / step_size⌋."""
@@ -161,13 +159,9 @@ class OneCycleLR(Schedule):
         final_div_factor: float = 1e4,
     ) -> None:
         self.total_steps = positive_integer("total_steps", total_steps)
-        if not 0 < pct_start < 1:
-            raise ValueError(f"pct_start must lie in (0, 1), got {pct_start!r}")
-        if not (div_factor >= 1 and final_div_factor >= 1):
-            raise ValueError("div_factor and final_div_factor must be 1 or more")
-        self.pct_start = float(pct_start)
-        self.start = 1 / float(div_factor)
-        self.end = self.start / float(final_div_factor)
+        self.pct_start = number("pct_start", pct_start, high=1.0, open_low=True)
+        self.start = 1 / number("div_factor", div_factor, low=1.0)
+        self.end = self.start / number("final_div_factor", final_div_factor, low=1.0)
 
     def __call__(self, step: int) -> float:
         """The factor at t."""
@@ -187,8 +181,8 @@ class TrapezoidLR(Schedule):
 
     def __init__(self, total_steps: int, warmup: float = 0.02, cooldown: float = 0.2) -> None:
         self.total_steps = positive_integer("total_steps", total_steps)
-        self.warmup = _factor("warmup", warmup) * total_steps
-        self.cooldown = _factor("cooldown", cooldown) * total_steps
+        self.warmup = _factor("warmup", warmup) * self.total_steps
+        self.cooldown = _factor("cooldown", cooldown) * self.total_steps
 
     def __call__(self, step: int) -> float:
         """The factor at t."""
@@ -213,15 +207,11 @@ class ReduceLROnPlateau(Schedule):
         min_factor: float = 0.0,
         mode: str = "min",
     ) -> None:
-        self.factor = float(factor)
-        if not 0 < self.factor < 1:
-            raise ValueError(f"factor must lie in (0, 1), got {factor!r}")
+        self.factor = number("factor", factor, high=1.0, open_low=True)
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        if patience < 0:
-            raise ValueError(f"patience must not be negative, got {patience!r}")
-        self.patience = int(patience)
-        self.threshold = float(threshold)
+        self.patience = non_negative_integer("patience", patience)
+        self.threshold = number("threshold", threshold)
         self.min_factor = _factor("min_factor", min_factor)
         self.mode = mode
         self.current = 1.0
@@ -233,7 +223,8 @@ class ReduceLROnPlateau(Schedule):
         return self.current
 
     def report(self, value: float) -> None:
-        """Count an epoch, and reduce where it is time to."""
+        """Count an epoch, and reduce where it is time to; NaN is no improvement."""
+        value = real("the metric reported to ReduceLROnPlateau", value)
         if self._improved(value):
             self.best, self.bad_epochs = value, 0
         else:
@@ -247,18 +238,23 @@ class ReduceLROnPlateau(Schedule):
         return {"current": self.current, "best": self.best, "bad_epochs": self.bad_epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.current, self.best = state["current"], state["best"]
-        self.bad_epochs = state["bad_epochs"]
+        """Take over what `state_dict` gave; ValueError for anything else, and nothing changed."""
+        if state.keys() != self.state_dict().keys():
+            raise ValueError(f"a state of {', '.join(self.state_dict())} is needed, got {state!r}")
+        current = number("current", state["current"], high=1.0, closed_high=True)
+        best = None if state["best"] is None else real("best", state["best"])
+        if best is not None and isnan(best):
+            raise ValueError("best must be a number, got nan")
+        bad_epochs = non_negative_integer("bad_epochs", state["bad_epochs"])
+        if bad_epochs > self.patience:
+            raise ValueError(f"bad_epochs must be at most {self.patience}, got {bad_epochs}")
+        self.current, self.best, self.bad_epochs = current, best, bad_epochs
 
     def _improved(self, value: float) -> bool:
-        if isnan(value):
-            return False
-        best = self.best if self.best is not None else (inf if self.mode == "min" else -inf)
-        if abs(best) == inf:
-            return value != best
-        margin = self.threshold * abs(best)
-        return value < best - margin if self.mode == "min" else value > best + margin
+        """Whether it is better than the best by the margin, which an infinite best has not."""
+        sign = 1.0 if self.mode == "min" else -1.0
+        value, best = sign * value, inf if self.best is None else sign * self.best
+        return value < (best if isinf(best) else best - self.threshold * abs(best))
 
 
 def as_schedule(given: Schedule | Callable[[int], float] | None) -> Schedule:
@@ -281,6 +277,4 @@ def _anneal(start: float, end: float, t: float) -> float:
 
 
 def _factor(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
-    return float(value)
+    return number(name, value, high=1.0, closed_high=True)

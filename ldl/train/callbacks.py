@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf, isnan
 from typing import Any, Self
@@ -11,6 +11,7 @@ from ldl.backend import Array
 from ldl.calls import call
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
+from ldl.numbers import number, positive_integer, real
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
 from ldl.train.history import History, better
@@ -34,14 +35,15 @@ class Run:
     epoch: int = 0
     stop: bool = False
     validated: bool = False
+    figures: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
 
     def monitored(self, name: str) -> float:
         """The last epoch's figure of that name; ValueError that lists the names."""
         row = self.history.rows[-1]
         if name not in row:
-            raise ValueError(f"no figure is named {name!r} to monitor; there are: {', '.join(row)}")
-        return float(row[name])
+            raise ValueError(_unknown(name, row))
+        return real(f"the figure {name!r}, which is monitored,", row[name])
 
 
 class Callback:
@@ -58,6 +60,8 @@ class Callback:
         seed, streams            of the run, and the streams of random numbers that it draws from
         stop                     set it to True, and this epoch is the last
         validated                whether there is validation data, and so figures "val_…"
+        figures                  the names of the history's columns, none where callbacks of one's
+                                 own may add to them
         settings                 what a run that is resumed must have in common with this one
 
     `state_dict` and `arrays` go into checkpoints, and `load_state` takes them back.
@@ -125,11 +129,9 @@ class EarlyStopping(Callback):
         mode: str | None = None,
         restore_best: bool = True,
     ) -> None:
-        if patience < 1 or min_delta < 0:
-            raise ValueError("patience must be 1 or more and min_delta not negative")
         self.monitor = monitor
-        self.patience = patience
-        self.min_delta = float(min_delta)
+        self.patience = positive_integer("patience", patience)
+        self.min_delta = number("min_delta", min_delta)
         self.sign = better(monitor, mode)
         self.restore_best = restore_best
         self.best = inf
@@ -143,6 +145,8 @@ class EarlyStopping(Callback):
                 f"EarlyStopping monitors {self.monitor!r}, but there is no validation data: give "
                 f"fit validation=..., or monitor {self.monitor.removeprefix('val_')!r}"
             )
+        if run.figures and self.monitor not in run.figures:
+            raise ValueError(_unknown(self.monitor, run.figures))
         if run.epoch == 0:
             self.best, self.best_epoch, self.weights = inf, 0, {}
 
@@ -173,6 +177,10 @@ class EarlyStopping(Callback):
         self.best = inf if state["best"] is None else state["best"]
         self.best_epoch = state["best_epoch"]
         self.weights = arrays
+
+
+def _unknown(name: str, names: Iterable[str]) -> str:
+    return f"no figure is named {name!r} to monitor; there are: {', '.join(names)}"
 
 
 def as_callbacks(given: Any) -> list[Callback]:

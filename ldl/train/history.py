@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from math import isnan, nan
 from typing import Any
 
+from ldl.numbers import real
+
 
 class History:
     """A row of figures for every epoch.
@@ -47,7 +49,7 @@ class History:
         sign = better(name, mode)
         if self.rows and not any(name in row for row in self.rows):
             raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self.rows[-1])}")
-        values = [sign * row.get(name, nan) for row in self.rows]
+        values = [sign * _number(row.get(name)) for row in self.rows]
         epochs = [i for i, value in enumerate(values) if not isnan(value)]
         if not epochs:
             raise ValueError(f"no epoch has a figure {name!r}")
@@ -60,6 +62,14 @@ class History:
         names = list(self.rows[-1]) if self.rows else []
         lines = [names, *([str(row.get(name, "")) for name in names] for row in self.rows)]
         write_atomically(path, "".join(",".join(line) + "\n" for line in lines).encode())
+
+
+def _number(value: Any) -> float:
+    """A figure as a float, NaN where it is none."""
+    try:
+        return real("a figure", value)
+    except ValueError:
+        return nan
 
 
 def better(name: str, mode: str | None) -> float:

@@ -15,7 +15,7 @@ from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import DROPOUT, NOISE, SHUFFLE, Key, Stream
 from ldl.train.arguments import check_arguments, settings
-from ldl.train.callbacks import Callback, Run, as_callbacks
+from ldl.train.callbacks import Callback, EarlyStopping, Run, as_callbacks
 from ldl.train.checkpoint import load_checkpoint, save_checkpoint
 from ldl.train.epochs import Epochs, streams_of
 from ldl.train.evaluation import Metrics, check_targets, score
@@ -117,6 +117,10 @@ def fit(
     noise, dropouts = Stream(seed, NOISE), streams_of(model)
     run = Run(model, loss, optimizer, History(), epochs, seed, [noise, *dropouts])
     run.validated = held_out is not None
+    if all(type(hook) is EarlyStopping for hook in hooks):
+        names = ("loss", *(metric.name for metric in figures))
+        held = [f"val_{name}" for name in names] * run.validated
+        run.figures = ("epoch", *names, *held, "lr", "seconds")
     past = Past.of(model)
     run.before, draws = past.of_seed(seed, len(run.streams))
     checksum = None

@@ -80,7 +80,7 @@ def binary_accuracy(threshold: float, xp: Any, output: Array, target: Array) -> 
 
 def psnr(mse: float) -> float:
     """The peak signal-to-noise ratio in decibels for a mean squared error, of a peak of 1."""
-    return -10 * log10(mse) if mse > 0 else inf
+    return inf if mse == 0 else -10 * log10(mse)
 
 
 def _is_column(output: Shape) -> bool:
