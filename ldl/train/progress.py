@@ -14,12 +14,14 @@ class Progress:
 
     It is drawn by tqdm (extra `progress`); without tqdm a line is printed for every epoch. Where
     `show` is None it is silent unless standard error is a terminal. The loss is read from the
-    device only when the bar is drawn again.
+    device only when the bar is drawn again. Standard error may be missing, closed, full or unable
+    to hold a text: what cannot be shown is not shown.
     """
 
     def __init__(self, show: bool | None, epochs: int, samples: int | None, start: int) -> None:
         self.epochs = epochs
-        self.show = sys.stderr.isatty() if show is None else show
+        self._stream = _Stream(sys.stderr)
+        self.show = self._stream.isatty() if show is None else show
         self._bar: Any = None
         self._drawn = perf_counter()
         if self.show:
@@ -28,6 +30,7 @@ class Progress:
             except ImportError:
                 return
             self._bar = tqdm(
+                file=self._stream,
                 total=None if samples is None else samples * epochs,
                 initial=start * (samples or 0),
                 unit=" samples",
@@ -50,18 +53,59 @@ class Progress:
     def epoch(self, row: dict[str, Any]) -> None:
         """Show an epoch's figures."""
         figures = {k: v for k, v in row.items() if k not in ("epoch", "seconds", "lr")}
-        text = ", ".join(f"{name}={value:.4g}" for name, value in figures.items())
+        text = ", ".join(f"{name}={_short(value)}" for name, value in figures.items())
         if self._bar is not None:
             self._drawn = perf_counter()
-            self._bar.set_description(f"epoch {row['epoch']}/{self.epochs}", refresh=False)
+            self._bar.set_description(f"epoch {row.get('epoch')}/{self.epochs}", refresh=False)
             self._bar.set_postfix_str(text)
         elif self.show:
-            print(
-                f"epoch {row['epoch']}/{self.epochs}: {text} ({row['seconds']:.1f} s)",
-                file=sys.stderr,
-            )
+            seconds = _short(row.get("seconds"), ".1f")
+            self._stream.write(f"epoch {row.get('epoch')}/{self.epochs}: {text} ({seconds} s)\n")
+            self._stream.flush()
 
     def close(self) -> None:
         """Leave the bar as it is and give the line free."""
         if self._bar is not None:
             self._bar.close()
+
+
+class _Stream:
+    """A text stream, or None, on which nothing fails: after an error nothing more is written."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def isatty(self) -> bool:
+        try:
+            return bool(self.stream.isatty())
+        except Exception:
+            return False
+
+    def write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+        except UnicodeEncodeError:
+            self._attempt("write", text.encode("ascii", "replace").decode())
+        except Exception:
+            self.stream = None
+
+    def flush(self) -> None:
+        if hasattr(self.stream, "flush"):
+            self._attempt("flush")
+
+    def _attempt(self, name: str, *args: Any) -> None:
+        try:
+            getattr(self.stream, name)(*args)
+        except Exception:
+            self.stream = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Its encoding, and its file's number, by which tqdm knows the width."""
+        return getattr(self.stream, name)
+
+
+def _short(value: Any, form: str = ".4g") -> str:
+    try:
+        return f"{value:{form}}"
+    except (TypeError, ValueError):
+        return str(value)
