@@ -62,6 +62,9 @@ class Module:
         self.host: Any = None
 
     def get_function(self, name: str) -> Any:
+        if self.stream.refuses and self.stream.refuses in self.code:
+            raise RuntimeError(f"kernels.cu(7): error: no {self.stream.refuses}\nand much more")
+
         def run(grid: Any, block: Any, args: Any) -> None:
             assert all(1 <= n < 2**16 for n in grid[1:])
             assert 1 <= np.prod(block) <= launch.BLOCK
@@ -100,6 +103,9 @@ class Stream:
         self._lane = 0
         self._turns = np.random.default_rng(0)
         self.fails = ""
+        """What cannot be captured."""
+        self.refuses = ""
+        """What sources that hold it do not compile for."""
         self.room: float = float("inf")
 
     def do(self, name: str, work: Any) -> None:
@@ -119,9 +125,14 @@ class Stream:
     def compute(self, function: Any, args: Any, kwargs: Any) -> Any:
         """An operation of CuPy's own: a result in memory that a graph fills again."""
         args, kwargs = _plain(args), _plain(kwargs)
-        result = function(*args, **kwargs)
-        if self._captured is not None:
-            if isinstance(result, (np.ndarray, np.generic)) and kwargs.get("out") is None:
+        out = kwargs.get("out")
+        if self._captured is not None and out is not None:
+            self._note(lambda: function(*args, **kwargs))
+            result = out[0] if isinstance(out, tuple) else out
+        else:
+            result = function(*args, **kwargs)
+        if self._captured is not None and out is None:
+            if isinstance(result, (np.ndarray, np.generic)):
                 result = np.asarray(result)
                 made = result
 
@@ -139,6 +150,9 @@ class Stream:
     def empty(self, nbytes: int) -> Any:
         assert self._captured is None, "memory is taken before a capture"
         return np.full(nbytes, 0xFF, np.uint8).view(DeviceArray)
+
+    def number(self) -> int:
+        return 0
 
     def fits(self, nbytes: int) -> bool:
         return nbytes <= self.room

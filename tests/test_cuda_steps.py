@@ -387,6 +387,22 @@ def test_what_no_loop_does_is_played_by_the_library(build: Any, device: Any) -> 
     assert_graph(played)
 
 
+def test_arrays_joined_as_vectors_are_the_hosts(host: Any) -> None:
+    def joined(model: Any, x: Any) -> tuple[Any, ...]:
+        xp = model.backend.xp
+        y = x * 2.0
+        return (xp.concatenate((x, y.T, y[:3]), axis=None), xp.concatenate((x, y), axis=-1))
+
+    recording = host.record(joined, (nn.Identity(),), (host.asarray(X),))
+    assert recording.played
+    for _ in range(4):
+        with host.together():
+            flat, wide = recording(host.asarray(X))
+        y = X * 2
+        np.testing.assert_array_equal(flat, np.concatenate((X, y.T, y[:3]), axis=None))
+        np.testing.assert_array_equal(wide, np.concatenate((X, y), axis=-1))
+
+
 def test_class_weights_need_no_product_beside_the_layers(device: Any) -> None:
     loss = lambda: nn.CrossEntropyLoss(weight=[1.0, 2.0, 3.0])  # noqa: E731
     played, own = pair(network, loss, optim.Adam, device)

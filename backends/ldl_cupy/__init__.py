@@ -84,6 +84,7 @@ class CupyBackend(Backend):
         self.launcher = Launcher(xp)
         self.functions = Functions(connection)
         self.tape = Tape(connection)
+        self._unprepared: set[str] = set()
 
     @property
     def device(self) -> str:
@@ -143,15 +144,23 @@ class CupyBackend(Backend):
         numbers: tuple[str, ...],
         **constants: Any,
     ) -> Callable[..., None]:
-        """The kernel's generic body as one launch.
+        """The kernel's generic body as one launch; as array code where that cannot be.
 
         `settle` is left out: subnormal numbers cost a GPU nothing.
         """
         if kernel == "settle":
             return lambda: None
-        from ldl_cupy.record import Prepared
+        from ldl_cupy.record import InPlace, Prepared
+        from ldl_numpy.record import reason
 
-        return Prepared(self, kernel, arrays, numbers, constants)
+        try:
+            return Prepared(self, kernel, arrays, numbers, constants)
+        except Exception as error:
+            if kernel not in self._unprepared:
+                self._unprepared.add(kernel)
+                why = reason(error)
+                warnings.warn(f"{kernel} runs as array code, which is slower: {why}", stacklevel=2)
+            return InPlace(self, kernel, arrays, numbers, constants)
 
     def deferred(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """The function, called when the tape closes."""

@@ -3,6 +3,7 @@
 typedef long long Size;
 typedef unsigned long long Word;
 constexpr int BLOCK = 256, WARP = 32;
+constexpr Size LEAST = -9223372036854775807 - 1;
 
 template <typename T> using In = const T* __restrict__;
 template <typename T> using Out = T* __restrict__;
@@ -25,6 +26,11 @@ template <int N, typename T> INLINE Pack<T, N> load(const T* from) {
 
 template <int N, typename T> INLINE void store(T* to, const Pack<T, N>& x) {
     *reinterpret_cast<Pack<T, N>*>(to) = x;
+}
+
+// The whole number towards zero, and the least of all for what has none.
+template <typename T> INLINE Size whole(T x) {
+    return x >= T(LEAST) && x < -T(LEAST) ? Size(x) : LEAST;
 }
 
 // The nearest bfloat16, ties to even.

@@ -83,6 +83,10 @@ class Device:
         self._ring[self._turn] = held, stream.record(event)
         self._turn = (self._turn + 1) % RING
 
+    def number(self) -> int:
+        """The current device's number."""
+        return int(self.xp.cuda.runtime.getDevice())
+
     def module(self, text: str) -> Any:
         """A module of that source; it is compiled when its first kernel is asked for."""
         return self.xp.RawModule(code=text, options=OPTIONS)

@@ -30,19 +30,23 @@ class Functions:
 
     def __init__(self, device: Any) -> None:
         self._device = device
-        self._found: dict[str, Any] = {}
+        self._found: dict[tuple[int, str], Any] = {}
 
-    def of(self, name: str, texts: dict[str, str]) -> Any:
-        """The function of that name; one module is made of all the texts that are new."""
-        if name not in self._found:
-            new = {name: text for name, text in texts.items() if name not in self._found}
-            module = self._device.module(common() + "\n".join(new.values()))
-            self._found |= {name: module.get_function(name) for name in new}
-        return self._found[name]
+    def of(self, texts: dict[str, str]) -> dict[str, Any]:
+        """The functions of these sources, by name, on the current device.
+
+        One module is made of all that are new; its first function compiles it.
+        """
+        number = self._device.number()
+        new = [name for name in texts if (number, name) not in self._found]
+        if new:
+            module = self._device.module(common() + "\n".join(texts[name] for name in new))
+            self._found |= {(number, name): module.get_function(name) for name in new}
+        return {name: self._found[number, name] for name in texts}
 
 
 class Kernels:
-    """The kernels of one plan, compiled when the first of them is launched."""
+    """The kernels of one plan, compiled when it is made."""
 
     def __init__(self, backend: Any) -> None:
         self._device = backend.connection
@@ -55,17 +59,19 @@ class Kernels:
         self._functions: Functions = backend.functions
         self.texts: dict[str, str] = {}
         """The kernels' sources, by name."""
+        self._compiled: dict[str, Any] = {}
         self.draws: list[Draw] = []
         self.keys: Any = None
         """The draws' keys, on the device."""
 
     def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
-        """The operations, as launches."""
+        """The operations, as launches; an error where a kernel does not compile."""
         if self._does("halves") and get_matmul_precision() == "bf16":
             ops = with_halves(ops, self._gemm.offers)
         if self._does("epilogues"):
             ops = with_epilogues(ops, kept, self._gemm.offers)
         done = [self._translated(op) for op in fuse(ops, kept, self.loop)]
+        self._compiled = self._functions.of(self.texts)
         return beside(done, self._device) if self._does("second stream") else done
 
     def _does(self, what: str) -> bool:
@@ -91,10 +97,9 @@ class Kernels:
         return tickets, *partial_sums
 
     def _launch(self, source: CudaSource, zeros: tuple[Any, ...], *arrays: Any) -> None:
-        function = self._functions.of(source.name, self.texts)
         grid, block = source.launch
         sizes = np.int64(source.rows), np.int64(source.columns)
-        function(grid, block, (*sizes, *source.numbers, *arrays, *zeros))
+        self._compiled[source.name](grid, block, (*sizes, *source.numbers, *arrays, *zeros))
 
     def _translated(self, op: Op) -> Op:
         run = self._known(op)
@@ -118,7 +123,7 @@ class Kernels:
             return partial(_cupy_reduce, op.ufunc, op.axis, op.keepdims)
         if op.ufunc == "where":
             return self._where
-        if op.ufunc in ("concatenate", "stack") and op.axis is not None:
+        if op.ufunc in ("concatenate", "stack") and op.axis:
             return partial(_joined, op.ufunc, op.axis[0])
         return None
 
@@ -142,11 +147,18 @@ def _cupy_reduce(kind: str, axis: Any, keepdims: bool, a: Any, out: Any) -> None
     getattr(a, kind)(axis=axis, out=out, keepdims=keepdims)
 
 
-def _joined(kind: str, axis: int, *arrays: Any) -> None:
-    """Joins arrays by copies: many pointers would go through a table that is sent."""
+def _joined(kind: str, axis: int | None, *arrays: Any) -> None:
+    """Joins arrays by copies: many pointers would go through a table that is sent.
+
+    Without an axis they are joined as vectors.
+    """
     *parts, out = arrays
     end = 0
     for i, part in enumerate(parts):
+        if axis is None:
+            out[end : end + part.size].reshape(part.shape)[...] = part
+            end += part.size
+            continue
         width = 1 if kind == "stack" else part.shape[axis]
         at = i if kind == "stack" else slice(end, end + width)
         out[(slice(None),) * (axis % out.ndim) + (at,)] = part

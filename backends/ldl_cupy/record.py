@@ -6,6 +6,7 @@ The trace is made on the host, on copies of the arrays, and planned as on NumPy.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,33 @@ class Prepared:
     def launch(self, numbers: Any) -> None:
         """Run it with the numbers in an array of the device."""
         self._run(*[numbers[x : x + 1] if isinstance(x, int) else x for x in self._places])
+
+
+class InPlace:
+    """The generic body of a kernel that has not been compiled: a site of the backend's tape."""
+
+    def __init__(
+        self,
+        backend: Any,
+        kernel: str,
+        arrays: tuple[Any, ...],
+        numbers: tuple[str, ...],
+        constants: dict[str, Any],
+    ) -> None:
+        self.known: Known = {}
+        self._tape: Tape = backend.tape
+        self._dtype = arrays[0].dtype
+        self._names = numbers
+        self._run = partial(getattr(backend, kernel), *arrays, **constants)
+
+    def __call__(self, *values: float) -> None:
+        """Run it with these numbers."""
+        self._tape.call(self, np.array(values, self._dtype))
+
+    def launch(self, numbers: Any) -> None:
+        """Run it with the numbers in an array of the device."""
+        views = [numbers[i : i + 1].reshape(()) for i in range(len(self._names))]
+        self._run(**dict(zip(self._names, views, strict=True)))
 
 
 class Deferred:

@@ -19,6 +19,7 @@ from ldl_numpy.trace import Value
 
 TYPES = {"f4": "float", "f8": "double", "i8": "Size", "b1": "bool", "u2": "unsigned short"}
 BLOCK, WARP = 256, 32
+LEAST = np.iinfo(np.int64).min
 GRID, PARTS, ROWS = 4096, 64, 4
 """The most blocks, the most that share a column's rows, and the fewest rows of a thread."""
 
@@ -55,6 +56,22 @@ class CudaSource(Body):
         "maximum": "({0} >= {1} || {0} != {0} ? {0} : {1})",
         "minimum": "({0} <= {1} || {0} != {0} ? {0} : {1})",
     }
+    whole: ClassVar[dict[str, str]] = {
+        "negative": "Size(-Word({0}))",
+        "absolute": "Size({0} < 0 ? -Word({0}) : Word({0}))",
+        "square": "Size(Word({0}) * Word({0}))",
+        "reciprocal": "({0} == 1 || {0} == -1 ? {0} : {0} ? {zero} : LEAST)",
+        "add": "Size(Word({0}) + Word({1}))",
+        "subtract": "Size(Word({0}) - Word({1}))",
+        "multiply": "Size(Word({0}) * Word({1}))",
+    }
+    truths: ClassVar[dict[str, str]] = {
+        "absolute": "{0}",
+        "add": "bool({0} | {1})",
+        "multiply": "bool({0} & {1})",
+        "maximum": "bool({0} | {1})",
+        "minimum": "bool({0} & {1})",
+    }
     choice: ClassVar[str] = "({0} ? {1} : {2})"
     statement: ClassVar[str] = "const auto {0} = {1};"
 
@@ -73,17 +90,19 @@ class CudaSource(Body):
         self.text = text.replace("NAME", self.name)
 
     def constant(self, kind: str, x: float) -> str:
-        """0.5f, 0.5, Size(1)."""
+        """0.5f, 0.5, Size(1), true."""
         if kind == "i8":
-            return f"Size({int(x)})"
+            return "LEAST" if x == LEAST else f"Size({int(x)})"
+        if kind == "b1":
+            return "true" if x else "false"
         if np.isfinite(x):
             return f"{float(x)!r}f" if kind == "f4" else repr(float(x))
         bits = {"inf": "0x7f800000", "-inf": "(int)0xff800000"}.get(str(float(x)), "0x7fc00000")
         return f"{TYPES[kind]}(__int_as_float({bits}))"
 
     def cast(self, name: str, kind: str) -> str:
-        """float(x)."""
-        return f"{TYPES[kind]}({name})"
+        """float(x); whole numbers as NumPy has them on x86."""
+        return f"whole({name})" if kind == "i8" else f"{TYPES[kind]}({name})"
 
     def load(self, argument: str, how: str, name: str) -> None:
         """Nothing: the element comes as an argument."""

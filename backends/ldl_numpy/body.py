@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ldl_numpy.loops import COMPARISONS, Loop, role
+from ldl_numpy.loops import COMPARISONS, Loop, computed_in, role
 from ldl_numpy.trace import Op, Ref, Value
 
 KINDS = {np.dtype(t): t for t in ("f4", "f8", "i8", "b1", "u2")}
@@ -30,10 +30,13 @@ class Body:
     """Statements for element (i, j) of a loop, and the arrays that they read and write.
 
     `roles` are those of the `inputs`; `stores` names the values that are written to memory.
+    Operations have forms of floats, which serve whole numbers and truths too that have none.
     """
 
     unary: ClassVar[dict[str, str]]
     binary: ClassVar[dict[str, str]]
+    whole: ClassVar[dict[str, str]]
+    truths: ClassVar[dict[str, str]]
     choice: ClassVar[str]
     statement: ClassVar[str]
 
@@ -107,40 +110,42 @@ class Body:
         out = op.outputs[0]
         if op.ufunc == "sum":
             name = self._load(op.inputs[0], kind_of(out))
-            self.added.append(self._as(name, op.inputs[0], kind_of(out)))
+            self.added.append(self._as(name, kind_of(op.inputs[0]), kind_of(out)))
             return
-        kind = kind_of(out)
-        if op.ufunc == "bf16":
-            kind = kind_of(op.inputs[0])
-        if op.ufunc in COMPARISONS:
-            compared = [x.value.dtype if isinstance(x, Ref) else x for x in op.inputs]
-            kind = kind_of(np.result_type(*compared))
+        kind = kind_of(computed_in(op))
         operands = [self._load(x, kind) for x in op.inputs]
-        first = 1 if op.ufunc == "where" else 0
-        for i in range(first, len(operands)):
-            operands[i] = self._as(operands[i], op.inputs[i], kind)
+        for i, x in enumerate(op.inputs):
+            if isinstance(x, Ref) and not (op.ufunc == "where" and i == 0):
+                operands[i] = self._as(operands[i], kind_of(x), kind)
+        made = kind
         if op.ufunc in COMPARISONS:
-            text = f"{operands[0]} {COMPARISONS[op.ufunc]} {operands[1]}"
+            text, made = f"{operands[0]} {COMPARISONS[op.ufunc]} {operands[1]}", "b1"
         elif op.ufunc == "where":
             text = self.choice.format(*operands)
         elif op.ufunc == "clip":
-            low = self._named(self.binary["maximum"].format(*operands[:2]))
-            text = self.binary["minimum"].format(low, operands[2])
+            low = self._named(self._form("maximum", kind).format(*operands[:2]))
+            text = self._form("minimum", kind).format(low, operands[2])
         elif op.ufunc == "astype":
             text = operands[0]
         else:
-            form = self.unary.get(op.ufunc) or self.binary[op.ufunc]
             one, zero = self.constant(kind, 1.0), self.constant(kind, 0.0)
-            text = form.format(*operands, one=one, zero=zero, t=kind, f="f" * (kind == "f4"))
-        name = self._named(text)
+            text = self._form(op.ufunc, kind).format(*operands, one=one, zero=zero, t=kind)
+        made = "u2" if op.ufunc == "bf16" else made
+        name = self._as(self._named(text), made, kind_of(out))
+        name = self._named(name) if made != kind_of(out) else name
         self.names = {k: v for k, v in self.names.items() if k[0] is not out.value}
         self.names[out.value, "full"] = name
 
-    def _as(self, name: str, x: Any, kind: str) -> str:
-        """An operand, loaded or computed, as another type."""
-        if not isinstance(x, Ref) or kind_of(x) == kind:
+    def _form(self, name: str, kind: str) -> str:
+        """How an operation on numbers of a type is written."""
+        own = {"i8": self.whole, "b1": self.truths}.get(kind, {})
+        return own.get(name) or self.unary.get(name) or self.binary[name]
+
+    def _as(self, name: str, held: str, kind: str) -> str:
+        """What is of one type, as another type."""
+        if held == kind:
             return name
-        if kind_of(x) == "b1":
+        if held == "b1":
             one, zero = self.constant(kind, 1.0), self.constant(kind, 0.0)
             return f"({self.choice.format(name, one, zero)})"
         return self.cast(name, kind)

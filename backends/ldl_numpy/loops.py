@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ldl_numpy.trace import Op, Ref, Value
@@ -77,6 +79,20 @@ def role(ref: Ref, shape: tuple[int, ...]) -> str:
     return ""
 
 
+def computed_in(op: Op) -> np.dtype[Any]:
+    """The type in which NumPy does an operation; it then casts the result to the output's."""
+    given = [x.value.dtype if isinstance(x, Ref) else x for x in op.inputs]
+    if op.ufunc == "bf16":
+        return np.dtype(given[0])
+    if op.ufunc in ("positive", "astype", "sum"):
+        return np.dtype(op.outputs[0].value.dtype)
+    if op.ufunc in ("where", "clip"):
+        return np.dtype(np.result_type(*given[op.ufunc == "where" :]))
+    told = [type(x) if type(x) in (int, float) else np.result_type(x) for x in given]
+    found: np.dtype[Any] = getattr(np, op.ufunc).resolve_dtypes((*told, None))[0]
+    return found
+
+
 def loop_shape(op: Op) -> tuple[int, ...] | None:
     """The shape that a loop for this operation runs over, None where none can do it."""
     if op.ufunc not in KNOWN or op.partial_write or len(op.outputs) != 1:
@@ -104,7 +120,7 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
                 return None
         elif not isinstance(x, (int, float, np.floating, np.bool_)):
             return None
-    return shape
+    return shape if computed_in(op) in TYPES else None
 
 
 def on_numbers(op: Op) -> bool:
@@ -112,4 +128,6 @@ def on_numbers(op: Op) -> bool:
     if op.ufunc not in KNOWN - {"sum"} or op.partial_write:
         return False
     refs = [x for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
-    return not any(x.path or x.value.shape or x.value.dtype not in TYPES for x in refs)
+    if any(x.path or x.value.shape or x.value.dtype not in TYPES for x in refs):
+        return False
+    return computed_in(op) in TYPES

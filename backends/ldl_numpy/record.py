@@ -165,7 +165,7 @@ class Unplayed(Recording):
 
 
 def reason(error: BaseException) -> str:
-    """Which layer cannot be recorded, and why."""
+    """Which layer cannot be recorded, and why, in one line."""
     layer, traceback = None, error.__traceback__
     while traceback is not None:
         found = traceback.tb_frame.f_locals.get("self")
@@ -174,7 +174,7 @@ def reason(error: BaseException) -> str:
         traceback = traceback.tb_next
     where = f"{layer!r} " if layer is not None else ""
     what = str(error) if isinstance(error, CannotTraceError) else f"{type(error).__name__}: {error}"
-    return where + what
+    return where + what.partition("\n")[0]
 
 
 def trace_kernel(

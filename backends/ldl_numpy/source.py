@@ -42,6 +42,16 @@ class Source(Body):
         "maximum": "({0} if ({0} >= {1} or {0} != {0}) else {1})",
         "minimum": "({0} if ({0} <= {1} or {0} != {0}) else {1})",
     }
+    whole: ClassVar[dict[str, str]] = {
+        "reciprocal": "({0} if {0} == 1 or {0} == -1 else (i8(LEAST) if {0} == 0 else {zero}))",
+    }
+    truths: ClassVar[dict[str, str]] = {
+        "absolute": "{0}",
+        "add": "{0} | {1}",
+        "multiply": "{0} & {1}",
+        "maximum": "{0} | {1}",
+        "minimum": "{0} & {1}",
+    }
     choice: ClassVar[str] = "{1} if {0} else {2}"
     statement: ClassVar[str] = "{0} = {1}"
 
@@ -55,8 +65,8 @@ class Source(Body):
 
     def constant(self, kind: str, x: float) -> str:
         """f4(0.5); kinds are names of NumPy's types."""
-        if kind == "i8":
-            return f"i8({int(x)})"
+        if kind in ("i8", "b1"):
+            return f"i8({int(x)})" if kind == "i8" else str(bool(x))
         return f"{kind}({float(x)!r})" if np.isfinite(x) else f"{kind}(np.{float(x)!r})"
 
     def cast(self, name: str, kind: str) -> str:
@@ -116,7 +126,8 @@ class Source(Body):
             "from ldl_numpy.blas import *",
             "from ldl_numpy.numba_math import *",
             "",
-            "f8, i8 = np.float64, np.int64",
+            "f8, i8, b1 = np.float64, np.int64, np.bool_",
+            "LEAST = np.iinfo(i8).min",
             "",
             "",
             "@njit(error_model='numpy', nogil=True)",

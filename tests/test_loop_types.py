@@ -1,0 +1,186 @@
+"""Every operation that loops know, on every type that they know: NumPy's numbers and types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cuda_host
+import nvrtc
+from cuda_device import CudaOnHost
+from ldl import nn
+from ldl.backend import get_backend
+from ldl_cupy.launch import common
+from ldl_numpy.loops import BINARY, COMPARISONS, TYPES, UNARY
+
+needs_gcc = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
+needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.MISSING)
+
+NAMES = ("f4", "f8", "i8", "b1")
+NUMBERS = {"int": 3, "float": 0.5, "least": -(2**63), "truth": True}
+HELD = {
+    "f4": np.array([0.0, -0.5, 2.5, -3.0, 1.0, np.nan, 0.25, -0.0], "f4"),
+    "f8": np.array([1.0, -0.5, 3.0, 7.5, -1.0, 0.5, np.inf, 1e30]),
+    "i8": np.array([0, 1, -1, 2, -7, 5, -(2**63), 2**62 + 1]),
+    "b1": np.array([0, 1, 0, 0, 1, 1, 1, 0], bool),
+}
+"""What operands hold, by type; the second operand holds it backward."""
+
+Case = Callable[..., Any]
+
+
+def cases() -> dict[str, Case]:
+    """Functions of x and y by what they do, the types of x and y and of `out`."""
+    made: dict[str, Case] = {}
+    seconds = [*NAMES, *NUMBERS]
+    for name, a in product(sorted(UNARY), NAMES):
+        made[f"{name} {a}"] = partial(one, getattr(np, name))
+        for to in NAMES:
+            made[f"{name} {a} into {to}"] = partial(one, getattr(np, name), to=to)
+    for name, a, b in product(sorted(BINARY | COMPARISONS.keys()), NAMES, seconds):
+        made[f"{name} {a} {b}"] = getattr(np, name)
+        for to in NAMES if (a, b) in (("i8", "i8"), ("b1", "b1"), ("f8", "f4")) else ():
+            made[f"{name} {a} {b} into {to}"] = partial(into, getattr(np, name), to)
+    for a, b in product(NAMES, seconds):
+        made[f"where {a} {b}"] = lambda x, y: np.where(x, x, y)
+        made[f"clip {a} {b}"] = lambda x, y: np.clip(x, y, 1)
+    for a, to in product(NAMES, NAMES):
+        made[f"astype {to} {a}"] = lambda x, y, to=to: x.astype(to)
+    return {name: case for name, case in made.items() if is_numpys(name, case)}
+
+
+def one(f: Any, x: Any, y: Any, to: str | None = None) -> Any:
+    """f of the first operand alone."""
+    return f(x) if to is None else into(f, to, x)
+
+
+def into(f: Any, to: str, x: Any, *rest: Any) -> Any:
+    """f's result cast to another type, in place."""
+    out = x.astype(to)
+    f(x, *rest, out=out)
+    return out
+
+
+def kinds(name: str) -> tuple[str, str]:
+    """The types of a case's operands; one that takes x alone is given truths as well."""
+    words = name.split(" into ")[0].split(" ")
+    given = words[2:] if words[0] == "astype" else words[1:]
+    return given[0], [*given, "b1"][1]
+
+
+def operands(a: str, b: str) -> tuple[Any, Any]:
+    """x and y of these types; y may be a number."""
+    return HELD[a], NUMBERS[b] if b in NUMBERS else HELD[b][::-1].copy()
+
+
+def is_numpys(name: str, case: Case) -> bool:
+    """Whether NumPy does it, and gives a type that loops know."""
+    with np.errstate(all="ignore"):
+        try:
+            return case(*operands(*kinds(name))).dtype in TYPES
+        except (TypeError, OverflowError):
+            return False
+
+
+def together(most: int = 16) -> list[list[str]]:
+    """The cases in groups of the same operands."""
+    groups: dict[Any, list[str]] = {}
+    for name in CASES:
+        groups.setdefault(kinds(name), []).append(name)
+    return [group[i : i + most] for group in groups.values() for i in range(0, len(group), most)]
+
+
+CASES = cases()
+GROUPS = together()
+APART = {"b1": ("square", "reciprocal", "sqrt", "exp", "log", "log1p", "expm1", "tanh", "fabs")}
+"""What NumPy does in types that loops do not know, 8 or 16 bits: the library does it."""
+OWN = {"absolute", "reciprocal", "add", "multiply", "maximum", "minimum", "clip", "equal", "sign"}
+
+
+class Uses(nn.Module):
+    """The results of cases, and what is made of them while they stand in no memory."""
+
+    def of(self, names: list[str], x: Any, y: Any) -> tuple[Any, ...]:
+        made: list[Any] = []
+        for name in names:
+            r = CASES[name](x, y)
+            made += [r, r.astype("f8") * 0.5, r == x.astype(r.dtype)]
+        return tuple(made)
+
+
+def recorded(backend: Any, names: list[str]) -> Any:
+    """The cases, recorded, and what they are called with."""
+    x, y = operands(*kinds(names[0]))
+    arrays = [backend.asarray(a) for a in (x, y) if isinstance(a, np.ndarray)]
+
+    def function(uses: Any, *given: Any) -> Any:
+        return uses.of(names, *given, *[y][len(given) - 1 :])
+
+    with np.errstate(all="ignore"):
+        made = backend.record(function, (Uses(),), arrays)
+    assert made.played, names
+    return made, arrays
+
+
+def assert_numpys(names: list[str], found: Any) -> None:
+    """What was found are NumPy's numbers, of NumPy's types."""
+    with np.errstate(all="ignore"):
+        expected = Uses().of(names, *operands(*kinds(names[0])))
+    for i, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+        name = names[i // 3]
+        assert mine.dtype == theirs.dtype, name
+        np.testing.assert_allclose(
+            np.asarray(mine).astype("f8"), theirs.astype("f8"), rtol=2e-6, atol=1e-30, err_msg=name
+        )
+
+
+@pytest.fixture(scope="module")
+def device() -> Any:
+    """A device on the host that has compiled all cases' kernels, in one module."""
+    texts: dict[str, str] = {}
+    backend = CudaOnHost()
+    backend.functions.of = lambda given: texts.update(given)  # type: ignore[assignment]
+    for names in GROUPS:
+        recorded(backend, names)
+    compiled = CudaOnHost()
+    compiled.functions.of(texts)
+    compiled.texts = texts  # type: ignore[attr-defined]
+    return compiled
+
+
+def test_loops_do_every_operation_on_every_type_that_numpy_does() -> None:
+    assert len(CASES) > 600
+    for name in [*UNARY, *BINARY, *COMPARISONS, "where", "clip", "astype"]:
+        assert any(case.startswith(name + " ") for case in CASES), name
+
+
+@needs_nvrtc
+def test_every_operation_on_every_type_compiles(device: Any) -> None:
+    made = nvrtc.compile_cuda(common() + "\n".join(device.texts.values()), "sm_90")
+    assert made.keys() == device.texts.keys()
+
+
+@needs_gcc
+def test_a_device_gives_numpys_numbers_and_types(device: Any) -> None:
+    for names in GROUPS:
+        recording, arrays = recorded(device, names)
+        others = set(recording.does) - {"loop", "join"}
+        assert others <= set(APART.get(kinds(names[0])[0], ())), names
+        with np.errstate(all="ignore"):
+            assert_numpys(names, recording(*arrays))
+    assert device.connection.log.count("module") == 1
+
+
+@pytest.mark.parametrize("kind", ["i8", "b1"])
+def test_fused_loops_of_the_host_give_numpys_numbers_and_types(kind: str) -> None:
+    """Whole numbers and truths, whose forms are not those of floats."""
+    names = [n for n in CASES if n.split(" ")[0] in OWN and set(n.split(" ")[1:]) == {kind}]
+    names.sort(key=len, reverse=True)  # the first tells the operands
+    recording, arrays = recorded(get_backend("numpy"), names)
+    with np.errstate(all="ignore"):
+        assert_numpys(names, recording(*arrays))
