@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any
 
 from ldl import random
@@ -95,9 +96,15 @@ class Kernels:
 
     def log_softmax(self, x: Array, axis: int = -1) -> Array:
         """log softmax(x) = x - max - log Σ exp(x - max)."""
+        xp, below = self.xp, self.below_max(x, axis)
+        return below - xp.log(xp.exp(below).sum(axis=axis, keepdims=True))
+
+    def below_max(self, x: Array, axis: int) -> Array:
+        """x - max along an axis, -inf where that is beyond the type's numbers."""
         xp = self.xp
-        shifted = x - x.max(axis=axis, keepdims=True)
-        return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+        largest = x.max(axis=axis, keepdims=True)
+        lowest = xp.maximum(largest, 0) - float(xp.finfo(x.dtype).max)
+        return xp.where(x < lowest, -inf, x) - largest
 
     def normal_cdf(self, x: Array) -> Array:
         """Φ(x), the standard normal's distribution function, to the precision of x's type.
@@ -106,7 +113,7 @@ class Kernels:
         fitted to erfc in 60 digits, as W. H. Press et al., Numerical Recipes, section 6.2.2, do.
         """
         xp = self.xp
-        z = xp.abs(x) * 0.5**0.5
+        z = xp.minimum(xp.abs(x), 50) * 0.5**0.5  # beyond, it is 0 or 1
         t = 2 / (2 + z)
         coefficients = _LOG_ERFC[: 14 if x.dtype.itemsize <= 4 else len(_LOG_ERFC)]
         y = 4 * t - 2

@@ -67,7 +67,9 @@ class Source(Body):
         """f4(0.5); kinds are names of NumPy's types."""
         if kind in ("i8", "b1"):
             return f"i8({int(x)})" if kind == "i8" else str(bool(x))
-        return f"{kind}({float(x)!r})" if np.isfinite(x) else f"{kind}(np.{float(x)!r})"
+        special = {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}
+        number = repr(float(x))
+        return f"{kind}({special.get(number, number)})"
 
     def cast(self, name: str, kind: str) -> str:
         """f4(x)."""

@@ -1,6 +1,7 @@
 """Activations: functions of every element, and softmax, a function of every row.
 
-Each takes and returns any shape, keeps the floating type, and raises TypeError for integers.
+Each takes and returns any shape, keeps the floating type, and raises TypeError for integers. At
+±infinity, and where powers would overflow, each gives its limit, and so does its derivative.
 """
 
 from __future__ import annotations
@@ -10,6 +11,12 @@ from math import inf, pi
 from ldl.backend import Array
 from ldl.nn.module import Module, check_floating
 from ldl.numbers import integer, number, real
+
+FAR = 1e4
+"""Every sigmoid and exponential here is 0 or 1 before this, in every type."""
+
+NEAR = 40.0
+"""And every one of a square: Φ(x), its density, tanh(x³)."""
 
 
 class Activation(Module):
@@ -76,7 +83,7 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """y = x where x > 0, else α(exp x - 1); y' = 1 or y + α (Clevert et al., ICLR 2016)."""
+    """y = x where x > 0, else α(exp x - 1); y' = 1 or α exp x (Clevert et al., ICLR 2016)."""
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = number("alpha", alpha, low=-inf)
@@ -87,8 +94,9 @@ class ELU(Activation):
         return xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
-        """grad or (y + α) grad."""
-        return self.backend.xp.where(x > 0, grad, (y + self.alpha) * grad)
+        """grad or α exp(x) grad."""
+        xp = self.backend.xp
+        return xp.where(x > 0, grad, self.alpha * xp.exp(xp.minimum(x, 0)) * grad)
 
 
 class Tanh(Activation):
@@ -120,12 +128,12 @@ class SiLU(Activation):
 
     def function(self, x: Array) -> Array:
         """xσ(x)."""
-        return x * self.backend.sigmoid(x)
+        return self.backend.xp.maximum(x, -FAR) * self.backend.sigmoid(x)
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
         """(σ + y(1 - σ)) grad, for σ = σ(x)."""
         s = self.backend.sigmoid(x)
-        return grad * (s + y * (1 - s))
+        return grad * (s + self.backend.xp.minimum(y, FAR) * (1 - s))
 
 
 class Softplus(Activation):
@@ -137,14 +145,20 @@ class Softplus(Activation):
             raise ValueError(f"beta must be positive, got {beta!r}")
 
     def function(self, x: Array) -> Array:
-        """max(βx, 0) + log(1 + exp(-|βx|)), over β."""
+        """max(x, 0) + log(1 + exp(-|βx|)) / β."""
         xp = self.backend.xp
-        z = self.beta * x
-        return (xp.maximum(z, 0) + xp.log1p(xp.exp(-xp.abs(z)))) * (1 / self.beta)
+        tail = xp.log1p(xp.exp(-xp.abs(self._scaled(x)))) * (1 / self.beta)
+        return xp.maximum(x, 0) + tail
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
         """σ(βx) grad."""
-        return grad * self.backend.sigmoid(self.beta * x)
+        return grad * self.backend.sigmoid(self._scaled(x))
+
+    def _scaled(self, x: Array) -> Array:
+        """βx, no larger than FAR."""
+        xp = self.backend.xp
+        bound = min(FAR / self.beta, float(xp.finfo(x.dtype).max))
+        return self.beta * xp.clip(x, -bound, bound)
 
 
 class GELU(Activation):
@@ -162,18 +176,23 @@ class GELU(Activation):
     def function(self, x: Array) -> Array:
         """xΦ(x)."""
         if self.approximate == "tanh":
-            return 0.5 * x * (1 + self._tanh(x))
-        return x * self.backend.normal_cdf(x)
+            cdf = 0.5 * (1 + self._tanh(self._near(x)))
+        else:
+            cdf = self.backend.normal_cdf(x)
+        return self.backend.xp.maximum(x, -FAR) * cdf
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
         """(Φ(x) + xφ(x)) grad."""
-        xp = self.backend.xp
+        xp, x = self.backend.xp, self._near(x)
         if self.approximate == "tanh":
             t = self._tanh(x)
             slope = (2 / pi) ** 0.5 * (1 + 3 * 0.044715 * (x * x))
             return grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
         density = (2 * pi) ** -0.5 * xp.exp(-0.5 * (x * x))
         return grad * (self.backend.normal_cdf(x) + x * density)
+
+    def _near(self, x: Array) -> Array:
+        return self.backend.xp.clip(x, -NEAR, NEAR)
 
     def _tanh(self, x: Array) -> Array:
         return self.backend.xp.tanh((2 / pi) ** 0.5 * (x + 0.044715 * (x * x * x)))
@@ -192,7 +211,7 @@ class Softmax(Activation):
 
     def function(self, x: Array) -> Array:
         """Softmax x, as exp(x - max) over its sum."""
-        e = self.backend.xp.exp(x - x.max(axis=self.axis, keepdims=True))
+        e = self.backend.xp.exp(self.backend.below_max(x, self.axis))
         return e / e.sum(axis=self.axis, keepdims=True)
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:

@@ -134,7 +134,7 @@ class ElementwiseLoss(Loss):
         self._check_device(input, target)
         self._check_shape(tuple(input.shape), target)
         self._check_dtype(input, target)
-        self.keep(input.copy(), target.copy())
+        self.keep(input, target)
         value = self._shaped("value", self.value(input.copy(), target.copy()), input)
         return value.copy() if self.reduction == "none" else self._reduce(value)
 

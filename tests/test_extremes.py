@@ -1,0 +1,259 @@
+"""At the ends of the numbers: the finite answer, the limit at infinity, NaN where there is none.
+
+JAX in float64 judges every type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ldl
+import ldl_numpy
+from ldl import nn, optim
+from references import bce_with_logits, huber
+
+TYPES = {"float16": 2e-3, "float32": 4e-6, "float64": 1e-13}
+MAGNITUDES = [2e-38, 1e-20, 1e-3, 0.5, 1, 3, 5.5, 10, 17, 25, 40, 88.8, 104, 700, 1e4, 3e38]
+LINEAR = 1e4
+"""From here on every function of one number is a straight line, which may be level."""
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def extremes(dtype: str) -> Any:
+    """Both signs of all magnitudes, the type's own ends, infinities and NaN."""
+    ends = [0.0, float(np.finfo(dtype).tiny), float(np.finfo(dtype).max), np.inf]
+    both = np.array([*MAGNITUDES, *ends])
+    return np.array([*both, *-both, np.nan]).astype(dtype)
+
+
+def with_slope(function: Any, x: Any, g: Any = None) -> tuple[Any, Any]:
+    """Value and gradient in float64, that of the sum unless g is given."""
+    y, pullback = jax.vjp(function, jnp.asarray(x, "float64"))
+    (slope,) = pullback(jnp.ones_like(y) if g is None else jnp.asarray(g, "float64"))
+    return np.asarray(y), np.asarray(slope)
+
+
+def judged(function: Any, x: Any) -> tuple[Any, Any]:
+    """Value and derivative in float64, continued as a straight line where x is far out."""
+    near = np.clip(x.astype("float64"), -LINEAR, LINEAR)
+    value, slope = with_slope(function, near)
+    steep = (np.abs(x) > LINEAR) & (np.abs(value) > 10)
+    return np.where(steep, value * (np.abs(x.astype("float64")) / LINEAR), value), slope
+
+
+def assert_judged(found: Any, expected: Any, dtype: str) -> None:
+    """Equal to rounding of the type, beside 1; infinite and NaN in the same places."""
+    rtol = TYPES[dtype]
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected.astype(dtype), rtol=rtol, atol=rtol)
+
+
+ACTIVATIONS: dict[str, tuple[Any, Any]] = {
+    "Identity": (nn.Identity, lambda x: 1 * x),
+    "ReLU": (nn.ReLU, jax.nn.relu),
+    "LeakyReLU": (nn.LeakyReLU, lambda x: jnp.where(x > 0, x, 0.01 * x)),
+    "ELU": (nn.ELU, jax.nn.elu),
+    "ELU(0.7)": (lambda: nn.ELU(0.7), lambda x: jax.nn.elu(x, 0.7)),
+    "Tanh": (nn.Tanh, jnp.tanh),
+    "Sigmoid": (nn.Sigmoid, jax.nn.sigmoid),
+    "SiLU": (nn.SiLU, jax.nn.silu),
+    "Softplus": (nn.Softplus, jax.nn.softplus),
+    "Softplus(10)": (lambda: nn.Softplus(10), lambda x: jax.nn.softplus(10 * x) / 10),
+    "GELU": (nn.GELU, lambda x: jax.nn.gelu(x, approximate=False)),
+    "GELU, tanh": (lambda: nn.GELU("tanh"), lambda x: jax.nn.gelu(x, approximate=True)),
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_has_its_value_and_its_limits(name: str, dtype: str) -> None:
+    build, function = ACTIVATIONS[name]
+    layer, x = build(), extremes(dtype)
+    y = layer(x)
+    dx = layer.backward(np.ones_like(x))
+    value, slope = judged(function, x)
+    assert_judged(y, value, dtype)
+    known = ~np.isnan(x)
+    assert_judged(dx[known], slope[known], dtype)
+
+
+def test_the_derivative_of_elu_keeps_its_digits() -> None:
+    x = np.array([-17.5, -30, -80], "float32")
+    layer = nn.ELU()
+    layer(x)
+    np.testing.assert_allclose(layer.backward(np.ones_like(x)), np.exp(x), rtol=1e-6)
+
+
+class Shift(nn.Module):
+    """y = x + b, whose gradient is the next layer's for every element."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.b = nn.Parameter(nn.init.zeros(shape))
+
+    def forward(self, x: Any) -> Any:
+        return x + self.b.data
+
+    def backward(self, grad: Any) -> Any:
+        self.b.accumulate(grad)
+        return grad
+
+
+class Total(nn.ElementwiseLoss):
+    """l = x."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        return x
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return self.backend.xp.ones_like(x)
+
+
+@pytest.fixture(params=["blocks", "fused"])
+def recorded(request: Any, monkeypatch: Any) -> None:
+    """Recorded steps without Numba and with it."""
+    if request.param == "blocks":
+        monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_recorded_activation_has_the_same(name: str) -> None:
+    build, function = ACTIVATIONS[name]
+    x = extremes("float32")[:, None]
+    value, slope = judged(function, x)
+    model = nn.Sequential(Shift(x.shape), build())
+    assert_judged(ldl.Predictor(model)(x), value, "float32")
+    step = ldl.TrainStep(model, Total("sum"), optim.SGD(model, 1e-30))
+    step(x, x)
+    known = ~np.isnan(x)
+    assert_judged(model[0].b.grad[known], slope[known], "float32")
+
+
+# ---- functions of rows ---------------------------------------------------------------------------
+
+INF, NAN = np.inf, np.nan
+ROWS = [
+    [0, 0, 0],
+    [10, -10, 0],
+    [1e4, -1e4, 0],
+    [6e4, -6e4, 0],
+    [3e38, -3e38, 0],
+    [3e38, 3e38, 0],
+    [-3e38, -3e38, -3e38],
+    [-INF, 0, 1],
+    [-INF, -INF, 2],
+    [-INF, -INF, -INF],
+    [NAN, 0, 1],
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", [nn.Softmax, nn.LogSoftmax])
+def test_softmax_leaves_out_what_is_masked(kind: Any, dtype: str) -> None:
+    x = np.array(ROWS, dtype)
+    layer = kind()
+    y = layer(x)
+    g = np.linspace(-1, 1, x.size).reshape(x.shape).astype(dtype)
+    dx = layer.backward(g)
+    function = jax.nn.softmax if kind is nn.Softmax else jax.nn.log_softmax
+    expected, slope = with_slope(function, x, g)
+    assert_judged(y, expected, dtype)
+    assert_judged(dx, slope, dtype)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_cross_entropy_leaves_out_what_is_masked(dtype: str, smoothing: float) -> None:
+    largest = float(np.finfo(dtype).max)
+    fits = [not smoothing or np.ptp(np.maximum(row, -1e4)) < largest / 2 for row in ROWS]
+    x = np.repeat(np.array(ROWS, dtype)[fits], 3, axis=0)
+    t = np.arange(len(x)) % 3
+    loss = nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+    value = loss(x, t)
+    gradient = loss.backward(np.ones(len(x), dtype))
+
+    def cross_entropy(a: Any) -> Any:
+        logp = jax.nn.log_softmax(a)
+        own = -jnp.take_along_axis(logp, jnp.asarray(t)[:, None], axis=1)[:, 0]
+        return (1 - smoothing) * own - smoothing * logp.mean(axis=1) if smoothing else own
+
+    expected, slope = with_slope(cross_entropy, x)
+    assert_judged(value, expected, dtype)
+    assert_judged(gradient, slope, dtype)
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_recorded_cross_entropy_has_the_same() -> None:
+    x = np.repeat(np.array(ROWS, "float32"), 3, axis=0)
+    t = np.arange(len(x)) % 3
+    for n in range(0, len(x), 3):
+        model = Shift((3, 3))
+        loss = nn.CrossEntropyLoss(reduction="sum")
+        step = ldl.TrainStep(model, loss, optim.SGD(model, 1e-30))
+        at = slice(n, n + 3)
+        value = loss(x[at], t[at])
+        gradient = loss.backward()
+        np.testing.assert_allclose(step(x[at], t[at]), value, rtol=1e-5)
+        np.testing.assert_allclose(model.b.grad, gradient, rtol=1e-5, atol=1e-6)
+
+
+# ---- losses of elements --------------------------------------------------------------------------
+
+LOSSES: dict[str, tuple[Any, Any, Any]] = {
+    "MSELoss": (nn.MSELoss, lambda d: d**2, lambda d: 2 * d),
+    "L1Loss": (nn.L1Loss, np.abs, np.sign),
+    "HuberLoss": (nn.HuberLoss, lambda d: huber(d, 0.0, 1.0), lambda d: np.clip(d, -1, 1)),
+}
+
+
+def with_gradient(loss: Any, x: Any, t: Any) -> tuple[Any, Any]:
+    value = loss(x, t)
+    return value, loss.backward(np.ones_like(x))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_of_differences_has_the_value_of_its_type(name: str, dtype: str) -> None:
+    build, function, slope = LOSSES[name]
+    x, t = (a.reshape(-1) for a in np.meshgrid(extremes(dtype), extremes(dtype)))
+    value, gradient = with_gradient(build(reduction="none"), x, t)
+    d = x.astype("float64") - t.astype("float64")
+    assert_judged(value, np.asarray(function(d)), dtype)
+    assert_judged(gradient, slope(d), dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("t", [0.0, 0.25, 1.0])
+def test_certainty_of_a_logit_costs_nothing_or_in_proportion(t: float, dtype: str) -> None:
+    x = extremes(dtype)
+    loss = nn.BCEWithLogitsLoss(reduction="none")
+    value, gradient = with_gradient(loss, x, np.full_like(x, t))
+    expected, slope = judged(lambda a: bce_with_logits(a, t), x)
+    assert_judged(value, expected, dtype)
+    assert_judged(gradient, slope, dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("t", [0.0, 0.25, 1.0])
+def test_certainty_of_a_probability_costs_much_but_not_infinity(t: float, dtype: str) -> None:
+    info = np.finfo(dtype)
+    x = np.array([0, info.smallest_subnormal, info.tiny, 1e-12, 0.25, 1 - info.epsneg, 1], dtype)
+    value, gradient = with_gradient(nn.BCELoss(reduction="none"), x, np.full_like(x, t))
+    assert np.isfinite(value).all()
+    assert np.isfinite(gradient).all()
+    assert value[0] == pytest.approx(-t * np.log(float(info.tiny)), rel=1e-3)
+    assert value[-1] == pytest.approx(-(1 - t) * np.log(float(info.tiny)), rel=1e-3)
+    assert value[4] == pytest.approx(-t * np.log(0.25) - (1 - t) * np.log(0.75), rel=2e-3)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_is_no_probability_costs_infinity(dtype: str) -> None:
+    x = np.array([-np.inf, -1e-3, 1.01, 300, np.inf, np.nan], dtype)
+    value = nn.BCELoss(reduction="none").forward(x, np.full_like(x, 0.5))
+    np.testing.assert_array_equal(value, [INF, INF, INF, INF, INF, NAN])
