@@ -11,7 +11,7 @@ from ldl.backend import Array
 from ldl.calls import call
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
-from ldl.numbers import number, positive_integer, real
+from ldl.numbers import non_negative_integer, number, positive_integer, real, short
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
 from ldl.train.history import History, better
@@ -99,7 +99,10 @@ class Callback:
         return {}
 
     def load_state(self, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Take over what `state_dict` and `arrays` gave."""
+        """Take over what `state_dict` and `arrays` gave; the arrays are the callback's to keep."""
+
+    def check_loaded(self, model: Module, epoch: int) -> None:
+        """After `load_state`: raise ValueError for a state that is none of this model and epoch."""
 
 
 class Each(Callback):
@@ -165,18 +168,36 @@ class EarlyStopping(Callback):
             run.model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value and its epoch."""
+        """The best value, None where there is none, and its epoch."""
         return {"best": None if self.best == inf else self.best, "best_epoch": self.best_epoch}
 
     def arrays(self) -> dict[str, Array]:
-        """The best weights."""
-        return self.weights
+        """The best weights, copied."""
+        return {name: a.copy() for name, a in self.weights.items()}
 
     def load_state(self, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Take over what `state_dict` and `arrays` gave."""
-        self.best = inf if state["best"] is None else state["best"]
-        self.best_epoch = state["best_epoch"]
-        self.weights = arrays
+        """Take over what `state_dict` and `arrays` gave; ValueError, and no change, for others."""
+        if not isinstance(state, dict) or state.keys() != self.state_dict().keys():
+            raise ValueError(f"a state has best and best_epoch, got {short(state)[:80]}")
+        best = inf if state["best"] is None else real("best", state["best"])
+        best_epoch = non_negative_integer("best_epoch", state["best_epoch"])
+        there = state["best"] is not None
+        if isnan(best) or (there and best == inf) or {there, bool(best_epoch)} != {bool(arrays)}:
+            raise ValueError("the best value, its epoch and its weights contradict each other")
+        self.best, self.best_epoch = best, best_epoch
+        self.weights = {name: a.copy() for name, a in arrays.items()}
+
+    def check_loaded(self, model: Module, epoch: int) -> None:
+        """The best weights fit the model, and no epoch is later than the last."""
+        own = model.state_dict()
+        kinds = [
+            {name: (tuple(a.shape), str(a.dtype)) for name, a in arrays.items()}
+            for arrays in (self.weights, own)
+        ]
+        if self.best_epoch > epoch or (self.weights and kinds[0] != kinds[1]):
+            raise ValueError("the best weights are of another model, or of a later epoch")
+        if not all(model.backend.xp.isfinite(a).all() for a in self.weights.values()):
+            raise ValueError("the best weights are not finite")
 
 
 def _unknown(name: str, names: Iterable[str]) -> str:

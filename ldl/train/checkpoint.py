@@ -3,114 +3,198 @@
 from __future__ import annotations
 
 import os
-from math import isfinite
 from typing import Any
 
+from ldl.calls import text
 from ldl.io import CheckpointError, read_tensors, write_tensors
+from ldl.io.files import one_line
+from ldl.io.table import from_integers, from_tensors, integers, to_tensors
+from ldl.io.values import decode, encode, from_text, to_text
+from ldl.nn.module import Module
+from ldl.optim.loading import as_before_on_error, is_count
 from ldl.train.callbacks import Callback, Run
+from ldl.train.start import Start
 
 Path = str | os.PathLike[str]
+Tensors = dict[str, Any]
 
-VERSION = 2
-"""Of the header: 2 has the run's settings, without which 1 is not resumed."""
+FORMAT, VERSION = "ldl-checkpoint", 3
+"""Of the header: 3 has lists in tensors, and the epochs of earlier fits."""
 
 
 def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
-    """Write weights, optimizer, streams, history and callbacks to a file, whole or not at all."""
+    """Write weights, optimizer, streams, history and callbacks to a file, whole or not at all.
+
+    Whatever may be long is a tensor: the header takes little, however long the run. TypeError for a
+    figure or a callback's state that a file cannot hold, naming it.
+    """
     callbacks = _with_state(callbacks)
     optimizer = run.optimizer.state_dict()
-    tensors = {f"model.{name}": a for name, a in run.model.state_dict().items()}
-    tensors |= {f"optimizer.{name}": a for name, a in optimizer.pop("slots").items()}
+    rows, history = to_tensors(run.history.rows)
+    arrays = {f"model.{name}": a for name, a in run.model.state_dict().items()}
+    arrays |= {f"optimizer.{name}": a for name, a in optimizer.pop("slots").items()}
     for i, callback in enumerate(callbacks):
-        tensors |= {f"callback{i}.{name}": a for name, a in callback.arrays().items()}
+        arrays |= {f"callback{i}.{name}": a for name, a in callback.arrays().items()}
+    tensors = {name: run.model.backend.to_numpy(a) for name, a in arrays.items()}
+    tensors |= {f"history.{name}": a for name, a in rows.items()}
+    tensors["draws"] = integers([stream.draw for stream in run.streams])
+    tensors["steps"] = integers(optimizer.pop("param_steps"))
+    tensors["optimizer"] = to_text(optimizer, f"the state of {run.optimizer!r}")
+    for i, callback in enumerate(callbacks):
+        tensors[f"callback{i}"] = to_text(callback.state_dict(), f"the state of {callback!r}")
     header = {
-        "format": "ldl-checkpoint",
+        "format": FORMAT,
         "version": VERSION,
         "before": run.before,
         "epoch": run.epoch,
-        "stop": run.stop,
-        "settings": run.settings,
-        "draws": [stream.draw for stream in run.streams],
-        "history": [list(row.items()) for row in run.history.rows],
-        "optimizer": optimizer,
-        "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
+        "stop": bool(run.stop),
+        "settings": _settings(run, callbacks),
+        "history": history,
     }
-    backend = run.model.backend
-    arrays = {name: backend.to_numpy(a) for name, a in tensors.items()}
-    write_tensors(path, arrays, _finite(header))
+    write_tensors(path, tensors, header)
 
 
 def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int]:
     """Bring a run to where the file's stood; returns how far its streams had been drawn from.
 
-    Raises CheckpointError, before anything is changed, where the file is damaged or is that of a
+    Raises CheckpointError, and everything is as it was, where the file is damaged or is that of a
     run with other settings, another model or other callbacks.
     """
-    callbacks = _with_state(callbacks)
+    name, callbacks = os.fspath(path), _with_state(callbacks)
     tensors, header = read_tensors(path)
-    header = _as_it_was(header)
-    if header.get("format") != "ldl-checkpoint":
-        raise CheckpointError(f"{os.fspath(path)} is not a checkpoint of ldl.fit")
-    if header.get("version") != VERSION:
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{name} is not a checkpoint of ldl.fit")
+    version = header.get("version")
+    if version != VERSION:
         raise CheckpointError(
-            f"{os.fspath(path)} is a checkpoint of version {str(header.get('version'))[:80]}, and "
-            f"this ldl reads version {VERSION}: train anew, or with the ldl that wrote it"
-        )
-    own = {**run.settings, "callbacks": [type(c).__name__ for c in callbacks]}
-    saved = {**header["settings"], "callbacks": [name for name, _ in header["callbacks"]]}
-    differing = [
-        f"{k} {saved[k]!r} in the file, {own[k]!r} here"
-        for k in own
-        if k in saved and saved[k] != own[k]
-    ]
-    if differing:
-        raise CheckpointError(
-            f"{os.fspath(path)} is of another run ({'; '.join(differing)}): resume with the same "
-            "settings, or give another path"
+            f"{name} is a checkpoint of version {str(version)[:80]}, and this ldl reads version "
+            f"{VERSION}: train anew, or with the ldl that wrote it"
         )
     try:
-        before = {name: a.copy() for name, a in run.model.state_dict().items()}
-        run.model.load_state_dict(_part(tensors, "model."))
+        differing = _differing(header.get("settings"), _settings(run, callbacks))
+        if not differing:
+            return _load(tensors, header, run, callbacks)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{name} is of another run, or damaged: {one_line(error)}; give another path, or "
+            "restore it from a copy"
+        ) from error
+    raise CheckpointError(
+        f"{name} is of another run ({'; '.join(differing)}): resume with the same settings, or "
+        "give another path"
+    )
+
+
+def _load(
+    tensors: Tensors, header: dict[str, Any], run: Run, callbacks: list[Callback]
+) -> list[int]:
+    """Check all that can be, take over what loads itself, or nothing, and then the rest."""
+    before, epoch, stop = _counts(header)
+    draws = from_integers(tensors, "draws", len(run.streams))
+    rows = from_tensors(_part(tensors, "history."), header.get("history"))
+    if rows and rows[-1].get("epoch", epoch) != epoch:
+        raise ValueError(f"its history ends at another epoch than {epoch}")
+    weights, optimizer = _part(tensors, "model."), _optimizer(tensors, run)
+    _check_types(run.model, weights)
+    states = [_state(tensors, f"callback{i}") for i in range(len(callbacks))]
+    start = Start(run)
+    start.take()
+    with as_before_on_error(callbacks):
         try:
-            run.optimizer.load_state_dict(
-                {**header["optimizer"], "slots": _part(tensors, "optimizer.")}
-            )
-        except ValueError:
-            run.model.load_state_dict(before)
+            run.model.load_state_dict(weights)
+            run.optimizer.load_state_dict(optimizer)
+            for i, (callback, state) in enumerate(zip(callbacks, states, strict=True)):
+                _load_callback(callback, state, _part(tensors, f"callback{i}."), run.model, epoch)
+        except BaseException:
+            start.put_back()
             raise
-    except ValueError as error:
-        raise CheckpointError(f"{os.fspath(path)} is of another run: {error}") from error
-    for i, (callback, (_, state)) in enumerate(zip(callbacks, header["callbacks"], strict=True)):
-        arrays = _part(tensors, f"callback{i}.")
-        backend = run.model.backend
-        callback.load_state(state, {name: backend.asarray(a) for name, a in arrays.items()})
-    run.history.rows[:] = [dict(row) for row in header["history"]]
-    run.before, run.epoch, run.stop = header["before"], header["epoch"], header["stop"]
-    return list(header["draws"])
+    run.history.rows[:] = rows
+    run.before, run.epoch, run.stop = before, epoch, stop
+    return draws
+
+
+def _counts(header: dict[str, Any]) -> tuple[int, int, bool]:
+    """The epochs of earlier fits, those of this one, and whether it was to stop."""
+    for key in ("before", "epoch"):
+        if not is_count(header.get(key)) or header[key] >= 2**62:
+            raise ValueError(f"its header has no number of epochs {key!r}")
+    if header["epoch"] < 1 or not isinstance(header.get("stop"), bool):
+        raise ValueError("its header says neither how many epochs there were nor whether to stop")
+    return header["before"], header["epoch"], header["stop"]
+
+
+def _optimizer(tensors: Tensors, run: Run) -> dict[str, Any]:
+    """What the optimizer's `state_dict` gave, slots of other types refused."""
+    own, slots = run.optimizer.state_dict(), _part(tensors, "optimizer.")
+    for name, slot in own["slots"].items():
+        if name in slots and slots[name].dtype.name != str(slot.dtype):
+            raise ValueError(f"{name} is {slots[name].dtype} and not {slot.dtype}")
+    steps = from_integers(tensors, "steps", len(own["param_steps"]))
+    return {**_state(tensors, "optimizer"), "slots": slots, "param_steps": steps}
+
+
+def _state(tensors: Tensors, name: str) -> dict[str, Any]:
+    if name not in tensors:
+        raise ValueError(f"its tensor {name!r} is missing")
+    state = from_text(tensors[name])
+    if not isinstance(state, dict):
+        raise ValueError(f"its tensor {name!r} says no dict")
+    return state
+
+
+def _check_types(model: Module, weights: Tensors) -> None:
+    for name, parameter in model.named_parameters():
+        if name in weights and weights[name].dtype.name != str(parameter.dtype):
+            raise ValueError(f"{name} is {weights[name].dtype} and not {parameter.dtype}")
+
+
+def _load_callback(
+    callback: Callback, state: dict[str, Any], arrays: Tensors, model: Module, epoch: int
+) -> None:
+    backend = model.backend
+    try:
+        callback.load_state(state, {n: backend.asarray(a.copy()) for n, a in arrays.items()})
+        callback.check_loaded(model, epoch)
+    except Exception as error:
+        raise ValueError(
+            f"{type(callback).__name__} does not take its state: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _with_state(callbacks: list[Callback]) -> list[Callback]:
-    """Those that a resumed run cannot do without."""
-    return [callback for callback in callbacks if callback.state_dict() or callback.arrays()]
+    """Those that a resumed run cannot do without: their classes say what they remember."""
+    own = (Callback.state_dict, Callback.arrays)
+    return [c for c in callbacks if (type(c).state_dict, type(c).arrays) != own]
 
 
-def _finite(value: Any) -> Any:
-    """The same with {"float": "nan"} and its like for numbers that JSON has no way to say."""
-    if isinstance(value, float) and not isfinite(value):
-        return {"float": repr(value)}
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+def _settings(run: Run, callbacks: list[Callback]) -> dict[str, Any]:
+    """What is compared; what JSON cannot say is said as a text."""
+    found: dict[str, Any] = {}
+    for key, value in run.settings.items():
+        try:
+            found[key] = encode(value, key)
+        except TypeError:
+            found[key] = text(value)
+    return {**found, "callbacks": [type(c).__name__ for c in callbacks]}
 
 
-def _as_it_was(value: Any) -> Any:
-    """What `_finite` was given."""
-    if isinstance(value, dict):
-        if value.keys() == {"float"}:
-            return float(value["float"])
-        return {key: _as_it_was(item) for key, item in value.items()}
-    return [_as_it_was(item) for item in value] if isinstance(value, list) else value
+def _differing(saved: Any, own: dict[str, Any]) -> list[str]:
+    if not isinstance(saved, dict):
+        raise ValueError("its header has no settings")
+    differing = [
+        f"{key} {decode(saved[key])!r} in the file, {decode(own[key])!r} here"
+        for key in own
+        if key in saved and saved[key] != own[key]
+    ]
+    if not differing and saved.keys() != own.keys():
+        names = ", ".join(sorted(saved.keys() ^ own.keys()))
+        raise ValueError(
+            f"its settings and those of this run have not all names in common: {names}"
+        )
+    return differing
 
 
-def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+def _part(tensors: Tensors, prefix: str) -> Tensors:
     return {k.removeprefix(prefix): a for k, a in tensors.items() if k.startswith(prefix)}

@@ -8,13 +8,13 @@ from typing import Any
 from ldl.backend import Array
 from ldl.data.batching import Arrays, Data
 from ldl.nn.module import Module
-from ldl.optim.state import Snapshot, copy_into
 from ldl.random import Stream
 from ldl.train.callbacks import Run
 from ldl.train.evaluation import Tally, check_targets
 from ldl.train.history import History
 from ldl.train.metrics import Metric
 from ldl.train.progress import Progress
+from ldl.train.start import Start
 from ldl.train.step import TrainStep
 
 
@@ -32,46 +32,6 @@ class DivergedError(ArithmeticError):
             "(clip_norm=1.0) or check the data for NaN"
         )
         self.epoch, self.batch, self.history = epoch, batch, history
-
-
-class Start:
-    """How model, optimizer and streams stood at an epoch's start."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._optimizer = Snapshot(run.optimizer)
-        self._weights: dict[str, Array] = {}
-        self._draws: list[int] = []
-
-    def take(self) -> None:
-        """Copy all of it, where it was copied before."""
-        self._optimizer.take()
-        copy_into(self._weights, {n: p.data for n, p in self.run.model.named_parameters()})
-        self._draws = [stream.draw for stream in self.run.streams]
-
-    def put_back(self) -> None:
-        """Write all of it back; the epoch has not begun."""
-        for name, parameter in self.run.model.named_parameters():
-            parameter.data[...] = self._weights[name]
-        self._optimizer.put_back()
-        for stream, draw in zip(self.run.streams, self._draws, strict=True):
-            stream.draw = draw
-        self.run.epoch -= 1
-
-    def sound(self) -> bool:
-        """Whether weights and slots are finite; waits for the device."""
-        xp, found = self.run.model.backend.xp, self._squares()
-        for slot in self._optimizer.slots():
-            found = xp.where(xp.isfinite(slot).all(), found, xp.inf)
-        return isfinite(float(found))
-
-    def what(self) -> str:
-        """What is not finite, weights or slots."""
-        return "the optimizer's state" if isfinite(float(self._squares())) else "a weight"
-
-    def _squares(self) -> Array:
-        backend = self.run.model.backend
-        return sum(backend.sum_squares(p.data) for p in self.run.model.parameters())
 
 
 class Epochs:
@@ -118,6 +78,7 @@ class Epochs:
             what = "the loss" if bad else self._start.what()
             epoch, batch = run.epoch, (bad or [len(tally.sizes)])[0]
             self._start.put_back()
+            run.epoch -= 1
             raise DivergedError(epoch, batch, what, run.history)
         return row
 
