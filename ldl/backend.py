@@ -165,7 +165,16 @@ def get_backend(name: str | Backend | None = None) -> Backend:
                     hint = " (the backend of NVIDIA's GPUs is called cupy)"
                 raise ValueError(f"no backend is named {name!r}{hint}; there are: {known}")
             module, _, attribute = target.partition(":")
-            _instances[name] = getattr(importlib.import_module(module), attribute)()
+            try:
+                _instances[name] = getattr(importlib.import_module(module), attribute)()
+            except BackendUnavailableError:
+                raise
+            except Exception as error:  # such as an OSError of CuPy's, whose cache has no place
+                fault = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                raise BackendUnavailableError(
+                    f"the {name} backend cannot be loaded ({fault}): mend that, or use "
+                    "ldl.set_backend('numpy')"
+                ) from error
         return _instances[name]
 
 

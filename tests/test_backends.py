@@ -59,6 +59,17 @@ def test_a_third_party_adds_a_backend_with_an_entry_point(third_party):
     np.testing.assert_array_equal(ours.predict(x), model.predict(x))
 
 
+@pytest.mark.parametrize(
+    "fault", ["OSError(20, 'Not a directory', '/x/.cupy')", "KeyError('HOME')"]
+)
+def test_a_backend_that_fails_to_load_is_unavailable_and_says_why(third_party, tmp_path, fault):
+    (tmp_path / "counting_backend.py").write_text(f"raise {fault}\n")
+    with pytest.raises(ldl.BackendUnavailableError, match=r"counting backend .*Error: ") as error:
+        ldl.get_backend("counting")
+    assert "\n" not in str(error.value)
+    assert "ldl.set_backend('numpy')" in str(error.value)
+
+
 def test_an_unknown_name_is_answered_with_those_that_there_are(third_party):
     with pytest.raises(ValueError, match="'torch'; there are: counting, cupy, numpy") as error:
         ldl.set_backend("torch")

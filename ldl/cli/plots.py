@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
+from ldl.console import shown
 from ldl.data.files import Host
 from ldl.train import metrics
 
@@ -38,6 +40,31 @@ def pick(labels: Host | None, available: int, count: int) -> list[int]:
     return firsts + others[: count - len(firsts)]
 
 
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Draw in matplotlib's own style, names as they are written, without words on stderr.
+
+    It would complain of a home that cannot be written and of letters that its font has not, and
+    read a "$" in a file's name as mathematics.
+    """
+    import logging
+    import warnings
+
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from matplotlib import style
+
+            with style.context(["default", {"text.usetex": False, "text.parse_math": False}]):
+                yield
+    finally:
+        logger.setLevel(level)
+
+
+@_plainly()
 def draw_samples(
     clean: Host,
     noisy: Host,
@@ -52,14 +79,15 @@ def draw_samples(
     """
     from matplotlib.figure import Figure
 
-    shown = pick(labels, len(clean), COLUMNS if image_shape else COLUMNS // 2)
+    indices = pick(labels, len(clean), COLUMNS if image_shape else COLUMNS // 2)
     rows = {"clean": clean, "noisy": noisy, "denoised": denoised}
     ratio = image_shape[0] / image_shape[1] if image_shape else 0.6
     width = 0.95 if image_shape else 1.9
-    figure = Figure(figsize=(1.3 + width * len(shown), 0.65 + 3 * (width * ratio + 0.22)), dpi=150)
+    size = (1.3 + width * len(indices), 0.65 + 3 * (width * ratio + 0.22))
+    figure = Figure(figsize=size, dpi=150)
     grid = figure.subplots(
         3,
-        len(shown),
+        len(indices),
         squeeze=False,
         gridspec_kw={
             "left": 1.2 / figure.get_figwidth(),
@@ -75,9 +103,9 @@ def draw_samples(
         if name != "clean":
             label += f"\n{psnr(clean, values):.1f} dB"
         axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=11, labelpad=8)
-        for axes, index in zip(axes_row, shown, strict=True):
+        for axes, index in zip(axes_row, indices, strict=True):
             _draw_sample(axes, name, values[index], clean[index], image_shape)
-    figure.suptitle(title, fontsize=12, y=1 - 0.16 / figure.get_figheight(), va="top")
+    figure.suptitle(shown(title), fontsize=12, y=1 - 0.16 / figure.get_figheight(), va="top")
     return _png(figure)
 
 
@@ -100,6 +128,7 @@ def _draw_sample(
         axes.set_title(text, fontsize=7.5, color=GREY, pad=2.5)
 
 
+@_plainly()
 def draw_loss(
     train: Sequence[float], test: Sequence[float], floor: float, loss: str, title: str
 ) -> bytes:
@@ -117,7 +146,7 @@ def draw_loss(
         axes.axhline(floor, color=GREY, linestyle=":", label=f"a perfect output  {floor:.4f}")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{loss} per pixel")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(shown(title), fontsize=11)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

@@ -77,7 +77,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     if name == "digits":
         table = _packaged_table("sklearn", "datasets/data/digits.csv.gz")
         return _split_digits(name, table, side=8, white=16)
-    if not name.endswith(FILES):
+    if not name.lower().endswith(FILES):
         raise ValueError(f"no data set is named {name!r}; there are: {KNOWN}")
     return _read_file(name)
 
