@@ -152,6 +152,21 @@ def test_a_validation_set_with_a_nan_never_makes_the_best_epoch() -> None:
     assert plateau.best is not None
 
 
+def test_a_figure_of_some_epochs_is_a_column_with_nan_and_empty_fields(tmp_path: Any) -> None:
+    rows: list[Any] = [
+        {"epoch": 1, "note": 'a, "b"'},
+        {"epoch": 2, "score": 0.5},
+        {"epoch": 3, "note": "\ud800"},
+    ]
+    history = ldl.History(rows)
+    np.testing.assert_equal(history["score"], [nan, 0.5, nan])
+    with pytest.raises(KeyError, match="there are: epoch, note, score"):
+        history["loss"]
+    history.to_csv(tmp_path / "h.csv")
+    text = (tmp_path / "h.csv").read_text()
+    assert text == 'epoch,note,score\n1,"a, ""b""",\n2,,0.5\n3,\\ud800,\n'
+
+
 # ---- what they are made of -----------------------------------------------------------------------
 
 

@@ -88,7 +88,8 @@ def test_a_whole_fit_gives_the_hosts_bits(fake: FakeBackend, tmp_path: Any) -> N
     saved = [ldl.io.read_tensors(tmp_path / name)[0] for name in "ab"]
     assert saved[0].keys() == saved[1].keys()
     for name, array in saved[0].items():
-        np.testing.assert_array_equal(array, saved[1][name])
+        if not name.startswith("history."):  # which has the seconds
+            np.testing.assert_array_equal(array, saved[1][name])
 
 
 def test_fit_waits_no_more_often_for_more_steps(fake: FakeBackend) -> None:

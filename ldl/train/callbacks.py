@@ -158,7 +158,7 @@ class EarlyStopping(Callback):
         value = self.sign * run.monitored(self.monitor)
         if not isnan(value) and value < self.best - self.min_delta:
             self.best, self.best_epoch = value, run.epoch
-            self.weights = {name: a.copy() for name, a in run.model.state_dict().items()}
+            self.weights = run.model.state_dict()
         elif run.epoch - self.best_epoch >= self.patience:
             run.stop = True
 

@@ -13,19 +13,18 @@ from ldl.numbers import real
 class History:
     """A row of figures for every epoch.
 
-    `history["val_loss"]` is a column, `history.rows[-1]` the last epoch, `len(history)` the number
-    of epochs, through whose rows it iterates, and `history.best("val_loss")` the row of the best
-    epoch. The column "lr" is the learning rate of the epoch's first step, the first group's where
-    there are several.
+    `history["val_loss"]` is a column, NaN where an epoch has no such figure, `history.rows[-1]` the
+    last epoch, `len(history)` the number of epochs, through whose rows it iterates, and
+    `history.best("val_loss")` the row of the best epoch. The column "lr" is the learning rate of
+    the epoch's first step, the first group's where there are several.
     """
 
     def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
         self.rows = [] if rows is None else rows
 
     def __getitem__(self, name: str) -> list[float]:
-        if self.rows and name not in self.rows[-1]:
-            raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self.rows[-1])}")
-        return [row[name] for row in self.rows]
+        self._check_name(name)
+        return [row.get(name, nan) for row in self.rows]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows)
@@ -47,8 +46,7 @@ class History:
         `mode` is "min" or "max"; by default it follows from the name, see `better`.
         """
         sign = better(name, mode)
-        if self.rows and not any(name in row for row in self.rows):
-            raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self.rows[-1])}")
+        self._check_name(name)
         values = [sign * _number(row.get(name)) for row in self.rows]
         epochs = [i for i, value in enumerate(values) if not isnan(value)]
         if not epochs:
@@ -57,11 +55,23 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line an epoch, under a line of names."""
+        import csv
+        from io import StringIO
+
         from ldl.io import write_atomically
 
-        names = list(self.rows[-1]) if self.rows else []
-        lines = [names, *([str(row.get(name, "")) for name in names] for row in self.rows)]
-        write_atomically(path, "".join(",".join(line) + "\n" for line in lines).encode())
+        text, names = StringIO(), self._names()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([names, *([row.get(name, "") for name in names] for row in self.rows)])
+        write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
+
+    def _names(self) -> list[str]:
+        """Every figure's name, in the order in which they came."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def _check_name(self, name: str) -> None:
+        if self.rows and not any(name in row for row in self.rows):
+            raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self._names())}")
 
 
 def _number(value: Any) -> float:

@@ -55,7 +55,7 @@ def fit(
     it is the same, goes on with its moments, its steps and its schedule. So `fit` of 3 epochs and
     then of 2 gives the weights that 5 give. A new or loaded model begins with the seed's first
     draws, a copy where its original stands, a new optimizer with nothing. History, callbacks and
-    the numbers of epochs are each call's own. After an interrupt or a callback's error the epoch
+    the numbers of epochs are each call's own. After an interrupt or another error the epoch
     counts as begun; after a DivergedError it does not.
 
     Args:
