@@ -56,7 +56,7 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("parts", [(3, 2), (1, 1, 1, 1, 1), (4, 1)])
 def test_several_fits_are_one_of_as_many_epochs_bit_for_bit(parts: tuple[int, ...]) -> None:
     whole, split = network(), network()
-    a, b = adam(whole), adam(split)
+    a, b = (adam(model, schedule=optim.CosineLR(100)) for model in (whole, split))
     history = fit(whole, a, 5)
     losses = [loss for epochs in parts for loss in fit(split, b, epochs)["loss"]]
     np.testing.assert_equal(weights(split), weights(whole))
@@ -225,6 +225,22 @@ def test_a_resumed_run_has_the_files_draws_whatever_was_fitted_since(tmp_path: A
     fit(model, optimizer, 1)
     fit(whole, b, 1)
     np.testing.assert_equal(weights(model), weights(whole))
+
+
+def test_early_stopping_begins_anew_in_every_fit() -> None:
+    stopping = ldl.EarlyStopping("score", mode="min", patience=2)
+    figures = iter([1.0, 2.0, 3.0, np.nan, np.nan, 5.0, 6.0, 7.0])
+
+    def score(run: ldl.Run) -> None:
+        run.history.rows[-1]["score"] = next(figures)
+
+    lengths, best = [], []
+    for _ in range(3):
+        model = network()
+        lengths.append(len(fit(model, adam(model), 9, callbacks=[score, stopping])))
+        best.append((stopping.best, stopping.best_epoch, bool(stopping.weights)))
+    assert lengths == [3, 2, 3]
+    assert best == [(1.0, 1, True), (np.inf, 0, False), (5.0, 1, True)]
 
 
 def test_many_small_fits_learn_as_one_does() -> None:

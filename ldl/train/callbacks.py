@@ -64,7 +64,9 @@ class Callback:
                                  own may add to them
         settings                 what a run that is resumed must have in common with this one
 
-    `state_dict` and `arrays` go into checkpoints, and `load_state` takes them back.
+    `state_dict` and `arrays` go into checkpoints, and `load_state` takes them back. What is
+    remembered is forgotten in `on_fit_begin` where `run.epoch` is 0: a callback may be given to
+    several fits.
     """
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]

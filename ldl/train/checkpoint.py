@@ -37,6 +37,7 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         arrays |= {f"callback{i}.{name}": a for name, a in callback.arrays().items()}
     tensors = {name: run.model.backend.to_numpy(a) for name, a in arrays.items()}
     tensors |= {f"history.{name}": a for name, a in rows.items()}
+    tensors["epochs"] = integers([run.before, run.epoch])
     tensors["draws"] = integers([stream.draw for stream in run.streams])
     tensors["steps"] = integers(optimizer.pop("param_steps"))
     tensors["optimizer"] = to_text(optimizer, f"the state of {run.optimizer!r}")
@@ -94,8 +95,8 @@ def _load(
     before, epoch, stop = _counts(header)
     draws = from_integers(tensors, "draws", len(run.streams))
     rows = from_tensors(_part(tensors, "history."), header.get("history"))
-    if rows and rows[-1].get("epoch", epoch) != epoch:
-        raise ValueError(f"its history ends at another epoch than {epoch}")
+    if from_integers(tensors, "epochs", 2) != [before, epoch]:
+        raise ValueError("its header and its tensors name different epochs")
     weights, optimizer = _part(tensors, "model."), _optimizer(tensors, run)
     _check_types(run.model, weights)
     states = [_state(tensors, f"callback{i}") for i in range(len(callbacks))]

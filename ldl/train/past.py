@@ -21,7 +21,7 @@ class Past:
     @classmethod
     def of(cls, model: Module) -> Past:
         """The model's own."""
-        past: Past = vars(model).setdefault("_past", cls())
+        past: Past = vars(model).setdefault("_ldl_past", cls())
         return past
 
     def of_seed(self, seed: int, streams: int) -> tuple[int, list[int]]:
