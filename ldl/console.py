@@ -8,9 +8,6 @@ import shlex
 from contextlib import suppress
 from typing import Any
 
-FAULTS = (OSError, ValueError, AttributeError)
-"""What a stream raises that is full, closed, or hardly one."""
-
 
 class Tolerant:
     """A text stream that never fails its writer: work is not lost for want of a place to print.
@@ -38,11 +35,19 @@ class Tolerant:
         """The stream's encoding, UTF-8 where it has none."""
         return getattr(self.stream, "encoding", None) or "utf-8"
 
+    @property
+    def columns(self) -> int:
+        """The terminal's width, 0 where it is none or does not know."""
+        try:
+            return os.get_terminal_size(self.fileno()).columns
+        except Exception:
+            return 0
+
     def isatty(self) -> bool:
         """Whether somebody sees what is written."""
         try:
             return self.failure is None and bool(self.stream.isatty())
-        except FAULTS:
+        except Exception:
             return False
 
     def write(self, text: str) -> int:
@@ -50,7 +55,7 @@ class Tolerant:
         if self.stream is not None and self.failure is None:
             try:
                 self._write(text)
-            except FAULTS as error:
+            except Exception as error:
                 self._give_up(error)
         return len(text)
 
@@ -59,7 +64,7 @@ class Tolerant:
         if self.stream is not None and self.failure is None:
             try:
                 self.stream.flush()
-            except FAULTS as error:
+            except Exception as error:
                 self._give_up(error)
 
     def _write(self, text: str) -> None:
@@ -72,7 +77,7 @@ class Tolerant:
     def _give_up(self, error: Exception) -> None:
         """Remember the failure, and have what is still buffered end nowhere when Python ends."""
         self.failure = error
-        with suppress(*FAULTS):
+        with suppress(Exception):
             descriptor = self.stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, descriptor)

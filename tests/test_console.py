@@ -75,6 +75,24 @@ def test_a_bar_is_drawn_on_any_stream(stream: Tolerant) -> None:
     bar.close()
 
 
+def test_a_terminal_without_a_width_still_shows_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pty
+
+    from ldl.train.progress import Progress
+
+    ours, theirs = pty.openpty()
+    said = b""
+    with open(ours, "rb", buffering=0) as reader, open(theirs, "w") as terminal:
+        assert Tolerant(terminal).columns == 0
+        monkeypatch.setattr(sys, "stderr", terminal)
+        bar = Progress(None, 2, 10, 0)
+        bar.epoch({"epoch": 1, "loss": 0.25, "seconds": 1.0})
+        bar.close()
+        while b"\n" not in said:
+            said += reader.read(4096)
+    assert b"epoch 1/2" in said
+
+
 def test_what_an_encoding_has_not_is_escaped() -> None:
     raw = io.BytesIO()
     stream = Tolerant(io.TextIOWrapper(raw, encoding="latin-1"))

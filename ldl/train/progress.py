@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from ldl.backend import Array
+from ldl.console import Tolerant
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
 
     def __init__(self, show: bool | None, epochs: int, samples: int | None, start: int) -> None:
         self.epochs = epochs
-        self._stream = _Stream(sys.stderr)
+        self._stream = Tolerant(sys.stderr)
         self.show = self._stream.isatty() if show is None else show
         self._bar: Any = None
         self._drawn = perf_counter()
@@ -35,7 +36,7 @@ class Progress:
                 initial=start * (samples or 0),
                 unit=" samples",
                 unit_scale=True,
-                dynamic_ncols=True,
+                dynamic_ncols=self._stream.columns > 0,
                 mininterval=0.2,
             )
 
@@ -67,41 +68,6 @@ class Progress:
         """Leave the bar as it is and give the line free."""
         if self._bar is not None:
             self._bar.close()
-
-
-class _Stream:
-    """A text stream, or None, on which nothing fails: after an error nothing more is written."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def isatty(self) -> bool:
-        try:
-            return bool(self.stream.isatty())
-        except Exception:
-            return False
-
-    def write(self, text: str) -> None:
-        try:
-            self.stream.write(text)
-        except UnicodeEncodeError:
-            self._attempt("write", text.encode("ascii", "replace").decode())
-        except Exception:
-            self.stream = None
-
-    def flush(self) -> None:
-        if hasattr(self.stream, "flush"):
-            self._attempt("flush")
-
-    def _attempt(self, name: str, *args: Any) -> None:
-        try:
-            getattr(self.stream, name)(*args)
-        except Exception:
-            self.stream = None
-
-    def __getattr__(self, name: str) -> Any:
-        """Its encoding, and its file's number, by which tqdm knows the width."""
-        return getattr(self.stream, name)
 
 
 def _short(value: Any, form: str = ".4g") -> str:
