@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,16 @@ def test_the_range_of_a_noise_is_what_is_taken(strength: float) -> None:
 
 
 # ---- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "pipe"])
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_first_batch(
+    tmp_path: Any, name: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    message = refused(OSError, checkpoint=tmp_path / name)
+    assert str(tmp_path / name) in message
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_a_checkpoint_in_no_folder_is_refused_before_the_first_batch(tmp_path: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ldl import random
 from ldl.data.batching import Arrays, Stored, as_data
+from ldl.io import check_writable
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.numbers import positive_integer
@@ -131,6 +132,8 @@ def fit(
     )
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         draws = load_checkpoint(checkpoint, run, hooks)
+    if checkpoint is not None and run.epoch < epochs and not run.stop:
+        check_writable(checkpoint)
     for i, stream in enumerate(dropouts):
         stream.restart(seed, DROPOUT, i)
     for stream, draw in zip(run.streams, draws, strict=True):
