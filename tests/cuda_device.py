@@ -25,7 +25,7 @@ class DeviceArray(np.ndarray):  # type: ignore[type-arg]
 
     @property
     def data(self) -> Any:  # type: ignore[override]
-        return SimpleNamespace(ptr=self.ctypes.data)
+        return SimpleNamespace(ptr=self.ctypes.data, device_id=getattr(self, "gpu", 0))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return DeviceArray.stream.compute(getattr(ufunc, method), inputs, kwargs)
@@ -107,6 +107,11 @@ class Stream:
         self.refuses = ""
         """What sources that hold it do not compile for."""
         self.room: float = float("inf")
+        self.gpu = 0
+        self.lazy = False
+        self.current = self._used = "default"
+        """The streams: the current one, and that which worked last."""
+        self._queues: dict[str, list[Any]] = {}
 
     def do(self, name: str, work: Any) -> None:
         self.log.append(name)
@@ -115,7 +120,25 @@ class Stream:
                 raise RuntimeError(f"{name} cannot be captured")
             self._note(work)
         else:
+            self._put(work)
+
+    def _put(self, work: Any, after: tuple[str, int] | None = None) -> None:
+        """Do it; where the streams are `lazy`, when they are waited for."""
+        if self.lazy:
+            self._queues.setdefault(self.current, []).append((work, after))
+        else:
             work()
+
+    def finish(self, seed: int) -> None:
+        """Do what the streams have been given, in an order of theirs."""
+        turns, done = np.random.default_rng(seed), dict.fromkeys(self._queues, 0)
+        while any(done[name] < len(queue) for name, queue in self._queues.items()):
+            name = str(turns.choice(list(self._queues)))
+            for work, after in self._queues[name][done[name] : done[name] + 1]:
+                if after is None or done[after[0]] >= after[1]:
+                    work()
+                    done[name] += 1
+        self._queues.clear()
 
     def _note(self, work: Any, after: int | None = None) -> None:
         """A node of the graph: after those before it in its lane, and `after` many of the other."""
@@ -123,26 +146,23 @@ class Stream:
         self._captured.append(Node(self._lane, work, after))
 
     def compute(self, function: Any, args: Any, kwargs: Any) -> Any:
-        """An operation of CuPy's own: a result in memory that a graph fills again."""
+        """An operation of CuPy's own: a result in memory that is filled when its turn comes."""
         args, kwargs = _plain(args), _plain(kwargs)
         out = kwargs.get("out")
-        if self._captured is not None and out is not None:
-            self._note(lambda: function(*args, **kwargs))
+        put = self._put if self._captured is None else self._note
+        self.log.append(getattr(function, "__name__", "cupy"))
+        if not self.lazy and self._captured is None:
+            result = function(*args, **kwargs)
+        elif out is not None:
+            put(lambda: function(*args, **kwargs))
             result = out[0] if isinstance(out, tuple) else out
         else:
             result = function(*args, **kwargs)
-        if self._captured is not None and out is None:
             if isinstance(result, (np.ndarray, np.generic)):
-                result = np.asarray(result)
-                made = result
-
-                def again() -> None:
-                    made[...] = function(*args, **kwargs)
-
-                self._note(again)
+                result = made = np.asarray(result)
+                put(lambda: made.__setitem__(..., function(*args, **kwargs)))
             else:
-                self._note(lambda: function(*args, **kwargs))
-        self.log.append(getattr(function, "__name__", "cupy"))
+                put(lambda: function(*args, **kwargs))
         if isinstance(result, (np.ndarray, np.generic)):
             return np.asarray(result).view(DeviceArray)
         return result
@@ -152,7 +172,12 @@ class Stream:
         return np.full(nbytes, 0xFF, np.uint8).view(DeviceArray)
 
     def number(self) -> int:
-        return 0
+        return self.gpu
+
+    def turn(self) -> None:
+        used, self._used = self._used, self.current
+        if self.lazy and used != self.current and used in self._queues:
+            self._put(lambda: None, (used, len(self._queues[used])))
 
     def fits(self, nbytes: int) -> bool:
         return nbytes <= self.room
@@ -162,7 +187,8 @@ class Stream:
             assert self._captured is None, "a copy from the host would be captured"
             assert staged.nbytes == to.nbytes
             self.log.append("send")
-            np.asarray(to)[:] = staged
+            held, pinned = np.asarray(to), staged.copy()
+            self._put(lambda: np.copyto(held, pinned))
 
     def module(self, text: str) -> Module:
         self.log.append("module")
@@ -201,6 +227,10 @@ class Stream:
 
     def _launch(self, captured: list[Node]) -> None:
         self.log.append("graph")
+        self.turn()
+        self._put(lambda: self._play(captured))
+
+    def _play(self, captured: list[Node]) -> None:
         lanes = [[node for node in captured if node.lane == lane] for lane in (0, 1)]
         done = [0, 0]
         while done != [len(lane) for lane in lanes]:

@@ -7,6 +7,7 @@ size, addresses less aligned than the algorithm was promised, epilogues without 
 from __future__ import annotations
 
 import ctypes
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,21 @@ class HostArray(np.ndarray):
         return SimpleNamespace(ptr=self.ctypes.data)
 
 
+def free(lock: Any) -> bool:
+    """Whether another thread could take it."""
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(lock.acquire(blocking=False))
+        if taken[0]:
+            lock.release()
+
+    thread = Thread(target=take)
+    thread.start()
+    thread.join()
+    return taken[0]
+
+
 def host(x: Any) -> Any:
     return x.view(HostArray)
 
@@ -88,6 +104,8 @@ class FakeLt:
         self.searches: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.refused: set[str] = set()
+        self.greedy = False
+        """Whether there is nothing without a workspace."""
         self.refusal: int | str = 15  # NOT_SUPPORTED
         self.promised: dict[int, dict[Any, Any]] = {}
 
@@ -145,12 +163,15 @@ class FakeLt:
             raise cuBLASLtError(self.refusal)
         if refused and self.refusal == "none found":
             return
+        frugal = not self.objects[preference]["MAX_WORKSPACE_BYTES"]
+        if frugal and self.greedy:
+            raise cuBLASLtError(15)
         self.promised[desc] = dict(self.objects[preference])
         found = np.frombuffer(
             (ctypes.c_byte * 96).from_address(results), real.matmul_heuristic_result_dtype
         )
         found["algo"]["data_"] = 11
-        found["workspace_size"] = 1000
+        found["workspace_size"] = 0 if frugal else 1000
         found["state"] = 15 * refused
         ctypes.c_int32.from_address(count).value = 1
 
@@ -191,22 +212,45 @@ class FakeLt:
         return widened(found) if dtype == np.uint16 else found
 
 
+class CUDARuntimeError(RuntimeError):
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
 class FakeCupy:
-    """The parts of `cupy` that products use, on the host; `products` counts its own."""
+    """The parts of `cupy` that products use, on the host; `products` counts its own.
+
+    The GPU has `room` for so many workspaces, and for one more when the pool has given back.
+    """
 
     def __init__(self) -> None:
         self.products = 0
         self.stream = SimpleNamespace(ptr=0)
+        self.device = 0
         self.memories: list[Any] = []
+        self.room, self.pooled = 1000, 0
         self.cuda = SimpleNamespace(
-            runtime=SimpleNamespace(getDevice=lambda: 0),
+            runtime=SimpleNamespace(
+                getDevice=lambda: self.device,
+                errorMemoryAllocation=2,
+                CUDARuntimeError=CUDARuntimeError,
+            ),
             get_current_stream=lambda: self.stream,
             Memory=self._memory,
         )
 
     def _memory(self, size: int) -> Any:
+        if not self.room:
+            raise CUDARuntimeError(2)
+        self.room -= 1
         self.memories.append(SimpleNamespace(ptr=len(self.memories) + 1, size=size))
         return self.memories[-1]
+
+    def get_default_memory_pool(self) -> Any:
+        def give_back() -> None:
+            self.room, self.pooled = self.room + self.pooled, 0
+
+        return SimpleNamespace(free_all_blocks=give_back)
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         return host(np.full(shape, np.nan, dtype))

@@ -6,12 +6,14 @@ import ctypes
 import threading
 import time
 from contextlib import contextmanager
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fake_cublaslt import free
 from ldl_cupy import device as module
 from ldl_cupy.device import Device
 
@@ -21,26 +23,43 @@ class OutOfMemoryError(Exception):
 
 
 class Event:
-    def __init__(self, log: list[str]) -> None:
-        self.log, self.number = log, -1
+    def __init__(self, cuda: Any) -> None:
+        self.cuda, self.log, self.number, self.gpu = cuda, cuda.log, -1, cuda.gpu
 
     def synchronize(self) -> None:
         self.log.append(f"wait {self.number}")
 
 
 class Stream:
-    def __init__(self, cuda: Any, name: str) -> None:
+    """A stream of the GPU that was current when it was made, as CuPy has them."""
+
+    handles = count(100)
+
+    def __init__(self, cuda: Any, name: str, ptr: int | None = None) -> None:
         self.cuda, self.name, self.capturing = cuda, name, False
+        self.ptr = next(Stream.handles) if ptr is None else ptr
+        self.gpu = cuda.gpu
+        self.gone = False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and self.ptr == other.ptr
+
+    def __hash__(self) -> int:
+        return self.ptr
 
     def __enter__(self) -> None:
-        self.cuda.current.append(self)
+        assert self.gpu == self.cuda.gpu, "CuPy refuses a stream of another GPU"
+        self.cuda.stack.append(self)
 
     def __exit__(self, *_: Any) -> None:
-        self.cuda.current.pop()
+        self.cuda.stack.pop()
 
     def record(self, event: Event | None = None) -> Event:
+        if self.gone:
+            raise RuntimeError("cudaErrorInvalidResourceHandle")
         log = self.cuda.log
-        event = Event(log)
+        event = event or Event(self.cuda)
+        assert event.gpu == self.gpu, "an event and its stream are of one GPU"
         event.number = sum(x.startswith("record") for x in log)
         log.append(f"record {event.number} on {self.name}")
         return event
@@ -48,18 +67,26 @@ class Stream:
     def wait_event(self, event: Event) -> None:
         self.cuda.log.append(f"{self.name} after {event.number}")
 
+    def synchronize(self) -> None:
+        self.cuda.log.append(f"synchronize {self.name}")
+
     def begin_capture(self) -> None:
         assert not self.capturing
-        assert self.name != "default", "CUDA refuses to capture the default stream"
+        assert self.ptr not in (0, 2), "CUDA refuses to capture the default stream"
         self.capturing = True
         self.cuda.log.append(f"begin on {self.name}")
 
     def end_capture(self) -> Any:
         assert self.capturing
         self.capturing = False
-        log = self.cuda.log
+        log, gpu = self.cuda.log, self.gpu
         log.append("end")
-        return SimpleNamespace(launch=lambda: log.append(f"launch on {self.cuda.top().name}"))
+
+        def launch() -> None:
+            assert self.cuda.top().gpu == gpu, "a graph is of one GPU"
+            log.append(f"launch on {self.cuda.top().name}")
+
+        return SimpleNamespace(launch=launch)
 
 
 class Memory(np.ndarray):  # type: ignore[type-arg]
@@ -67,6 +94,8 @@ class Memory(np.ndarray):  # type: ignore[type-arg]
     def data(self) -> Any:  # type: ignore[override]
         def copy(at: ctypes.c_void_p, nbytes: int, stream: Stream) -> None:
             assert stream is Memory.cuda.top()
+            if stream.capturing:
+                raise RuntimeError("the current stream is capturing")
             ctypes.memmove(self.ctypes.data, at.value or 0, nbytes)
             Memory.cuda.log.append(f"copy {nbytes}")
 
@@ -90,17 +119,31 @@ class Pinned:
 
 
 class Cuda:
-    """The part of `cupy.cuda` that is used."""
+    """The part of `cupy.cuda` that is used, for two GPUs."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.current = [Stream(self, "default")]
+        self.gpu = 0
+        self.stacks: list[list[Stream]] = []
+        for gpu in (0, 1):
+            self.gpu = gpu
+            self.stacks.append([Stream(self, "default", 0)])
+        self.gpu = 0
         self.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-        self.runtime = SimpleNamespace(memGetInfo=lambda: (3 << 20, 80 << 20))
+        self.runtime = SimpleNamespace(
+            memGetInfo=lambda: (3 << 20, 80 << 20),
+            getDevice=lambda: self.gpu,
+            deviceSynchronize=lambda: self.log.append("synchronize"),
+        )
         Memory.cuda = self
 
+    @property
+    def stack(self) -> list[Stream]:
+        """The streams that were entered on the current GPU."""
+        return self.stacks[self.gpu]
+
     def top(self) -> Stream:
-        return self.current[-1]
+        return self.stack[-1]
 
     get_current_stream = top
 
@@ -112,7 +155,7 @@ class Cuda:
 
     def Event(self, disable_timing: bool) -> Event:
         assert disable_timing
-        return Event(self.log)
+        return Event(self)
 
     def MemoryPool(self) -> Any:
         return SimpleNamespace(malloc="private pool")
@@ -125,8 +168,10 @@ class Cuda:
     def using_allocator(self, malloc: Any) -> Any:
         assert malloc == "private pool"
         self.log.append("pool")
-        yield
-        self.log.append("default pool")
+        try:
+            yield
+        finally:
+            self.log.append("default pool")
 
 
 @pytest.fixture
@@ -211,7 +256,7 @@ def test_a_capture_that_fails_is_ended_and_the_next_one_goes_well(cuda: Cuda) ->
 
     with pytest.raises(ValueError, match="no"):
         device.capture(fail)
-    assert [stream.name for stream in cuda.current] == ["default"]
+    assert [stream.name for stream in cuda.stack] == ["default"]
     device.capture(lambda: None)
     assert cuda.log.count("end") == 2
     assert cuda.log.count("new stream") == 4, "those that failed may have been left in a capture"
@@ -290,3 +335,125 @@ def test_data_fit_that_leave_a_fifth_of_the_free_memory(cuda: Cuda) -> None:
     device = device_of(cuda)
     assert device.fits(3 << 20)
     assert not device.fits((3 << 20) + (1 << 18))
+
+
+# ---- one stream after another ------------------------------------------------------------------
+
+
+def test_a_stream_waits_for_the_one_that_worked_before_it_and_not_for_itself(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    for _ in range(2):
+        device.turn()
+    assert not cuda.log
+    with Stream(cuda, "another"):
+        device.turn()
+        device.turn()
+    device.turn()
+    assert cuda.log == [
+        *("record 0 on default", "another after 0"),
+        *("record 1 on another", "default after 1"),
+    ]
+
+
+def test_a_stream_that_is_no_more_is_waited_for_with_all_others(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    with Stream(cuda, "another"):
+        device.turn()
+        cuda.top().gone = True
+    device.turn()
+    device.turn()
+    assert cuda.log == ["synchronize"]
+
+
+def test_the_threads_own_streams_are_told_apart(cuda: Cuda) -> None:
+    device = device_of(cuda)
+
+    def work() -> None:
+        with Stream(cuda, "own", 2):
+            device.turn()
+            device.turn()
+
+    for _ in range(2):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    work()
+    assert cuda.log == ["synchronize", "synchronize"]
+
+
+# ---- interrupts ----------------------------------------------------------------------------------
+
+
+def test_a_copy_that_no_event_tells_of_is_waited_for(cuda: Cuda, monkeypatch: Any) -> None:
+    device = device_of(cuda)
+    to = device.empty(8)
+
+    def interrupted(self: Stream, event: Any = None) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stream, "record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            device.send(np.zeros(8, np.uint8), to)
+    assert cuda.log == ["pin 8", "copy 8", "synchronize default"]
+    device.send(np.ones(8, np.uint8), to)
+    assert (np.asarray(to) == 1).all()
+
+
+@pytest.mark.parametrize("where", ["ready", "begin_capture", "work", "end_capture"])
+def test_an_interrupted_capture_leaves_its_streams_to_nobody(
+    cuda: Cuda, where: str, monkeypatch: Any
+) -> None:
+    device = device_of(cuda)
+    before = device.capture(lambda: None)
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if where == "ready":
+            patched.setattr(device, "_ready", interrupted)
+        elif where != "work":
+            patched.setattr(Stream, where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            device.capture(interrupted)
+    assert [stream.name for stream in cuda.stack] == ["default"]
+    assert cuda.log.count("pool") == cuda.log.count("default pool")
+    device.capture(lambda: None).launch()
+    before.launch()
+    assert cuda.log.count("new stream") == 4
+    assert cuda.log[-2:] == ["launch on default"] * 2
+
+
+def test_a_thread_that_captures_holds_what_a_search_for_algorithms_takes(cuda: Cuda) -> None:
+    found: list[bool] = []
+    device = device_of(cuda)
+    device.capture(lambda: found.append(free(module.capturing)))
+    assert found == [False]
+    assert free(module.capturing)
+
+
+def test_a_copy_from_the_host_is_no_part_of_a_graph(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    to = device.empty(8)
+    with pytest.raises(RuntimeError, match="capturing"):
+        device.capture(lambda: device.send(np.ones(8, np.uint8), to))
+    device.send(np.ones(8, np.uint8), to)
+    assert (np.asarray(to) == 1).all()
+
+
+# ---- several GPUs --------------------------------------------------------------------------------
+
+
+def test_each_gpu_has_its_own_ring_streams_and_last_stream(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    graphs: list[Any] = []
+    for turn in range(2 * module.RING + 2):
+        cuda.gpu = turn % 2
+        device.send(np.full(8, turn, np.uint8), device.empty(8))
+        device.turn()
+        graphs.append(device.capture(lambda: device.join(device.aside(lambda: None))))
+        graphs[turn % 2].launch()
+    assert cuda.log.count("new stream") == 4
+    assert cuda.log.count("pin 8") == 2 * module.RING
+    assert len([x for x in cuda.log if x.startswith("wait")]) == 2

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -12,19 +16,21 @@ import pytest
 import fake_cublaslt
 import ldl
 import ldl_cupy
-from fake_cublaslt import LAYOUTS, FakeCupy, FakeLt, host, matrix, narrowed, widened
-from ldl_cupy import CupyBackend, algorithm, gemm
-from ldl_cupy.layout import describe
+from descriptors import PRECISIONS, read_back
+from fake_cublaslt import LAYOUTS, FakeCupy, FakeLt, free, host, matrix, narrowed, widened
+from ldl_cupy import CupyBackend, algorithm, device, gemm, workspace
 
 
 @pytest.fixture
 def lt(monkeypatch: pytest.MonkeyPatch) -> FakeLt:
     monkeypatch.setattr(gemm, "_algorithms", {})
-    for name in ("_handles", "_workspaces"):
-        monkeypatch.setattr(algorithm, name, {})
+    monkeypatch.setattr(algorithm, "_handles", {})
+    monkeypatch.setattr(workspace, "_latest", {})
+    monkeypatch.setattr(workspace, "_all", WeakValueDictionary())
+    monkeypatch.setattr(workspace, "_own", workspace._OfThread())
     lt, cupy = FakeLt(), FakeCupy()
     monkeypatch.setattr(algorithm, "lt", lt)
-    for module in (algorithm, gemm):
+    for module in (algorithm, gemm, workspace):
         monkeypatch.setattr(module, "cupy", cupy)
     return lt
 
@@ -234,48 +240,102 @@ def test_each_stream_has_a_workspace_which_stays(lt: FakeLt) -> None:
     assert [memory.size for memory in gemm.cupy.memories] == [32 << 20] * 2
 
 
+def test_a_stream_keeps_its_handle_as_long_as_its_workspace(lt: FakeLt) -> None:
+    a, b, cupy = host(matrix(2, 3)), host(matrix(3, 4)), gemm.cupy
+    kept = []
+    for i in range(workspace.KEPT + 3):
+        cupy.stream = SimpleNamespace(ptr=100 + i)
+        kept.append(gemm.reserve() if i == 1 else None)
+        gemm.matmul(a, b)
+    gc.collect()
+    held = {key[1] - 100 for key in workspace._all}
+    assert held == {1, *range(3, workspace.KEPT + 3)}, "the latest, and what a graph keeps"
+    cupy.stream = SimpleNamespace(ptr=101)
+    assert gemm.reserve() is kept[1]
+
+
+def test_a_gpu_has_workspaces_of_its_own(lt: FakeLt) -> None:
+    a, b = host(matrix(2, 3)), host(matrix(3, 4))
+    for gemm.cupy.device in (0, 1, 0, 1):
+        gemm.matmul(a, b)
+    assert [run["space"] for run in lt.runs] == [1, 2, 1, 2]
+
+
+def test_threads_whose_own_streams_have_one_handle_have_a_workspace_each(lt: FakeLt) -> None:
+    a, b = host(matrix(2, 3)), host(matrix(3, 4))
+    gemm.cupy.stream.ptr = device.PER_THREAD
+
+    def work() -> None:
+        for _ in range(2):
+            gemm.matmul(a, b)
+
+    threads = [Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    work()
+    assert [run["space"] for run in lt.runs] == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_workspace_takes_what_the_pool_does_not_use(lt: FakeLt) -> None:
+    gemm.cupy.room, gemm.cupy.pooled = 0, 1
+    gemm.matmul(host(matrix(2, 3)), host(matrix(3, 4)))
+    assert [run["size"] for run in lt.runs] == [1000]
+
+
+def test_without_room_for_a_workspace_products_do_without(lt: FakeLt) -> None:
+    a, b = host(matrix(2, 3)), host(matrix(3, 4))
+    gemm.cupy.room = 0
+    for _ in range(2):
+        np.testing.assert_allclose(gemm.matmul(a, b), a @ b)
+    assert [(run["space"], run["size"]) for run in lt.runs] == [(0, 0)] * 2
+    with pytest.raises(MemoryError, match="no room for a workspace of 32 MiB"):
+        gemm.reserve()
+    lt.greedy = True
+    with pytest.raises(MemoryError, match="smaller batches"):
+        gemm.matmul(host(matrix(3, 3)), host(matrix(3, 4)))
+    gemm.cupy.room = 1
+    gemm.matmul(host(matrix(3, 3)), host(matrix(3, 4)))
+    assert lt.runs[-1]["size"] == 1000
+
+
+def test_no_algorithm_is_sought_while_another_thread_captures(lt: FakeLt) -> None:
+    asked, ask = [], lt.matmul_algo_get_heuristic
+
+    def asking(*given: Any) -> None:
+        asked.append(free(device.capturing))
+        ask(*given)
+
+    lt.matmul_algo_get_heuristic = asking  # type: ignore[method-assign]
+    a, b, out = host(matrix(2, 3)), host(matrix(3, 4)), host(np.empty((2, 4)))
+    gemm.matmul(a, b)
+    gemm.offers("bias", a, b, out)
+    gemm.cupy.room = 0
+    gemm.cupy.stream = SimpleNamespace(ptr=5)
+    gemm.matmul(a, b)  # without a workspace
+    assert asked == [False] * 3
+    assert free(device.capturing)
+
+
 # ---- descriptors of the library itself -----------------------------------------------------------
 
 
-@pytest.fixture
-def library() -> Any:
-    try:
-        algorithm.load()
-    except RuntimeError as error:
-        pytest.skip(f"libcublasLt cannot be loaded: {error}")
-    return algorithm.lt
-
-
-def read(getter: Any, handle: int, attribute: int, dtype: Any) -> Any:
-    value, written = np.zeros(1, dtype), np.zeros(1, np.uint64)
-    getter(handle, attribute, value.ctypes.data, value.nbytes, written.ctypes.data)
-    assert written[0] == value.nbytes
-    return value[0]
-
-
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "stored bf16", "float64"])
-def test_the_library_holds_what_it_was_told(library: Any, precision: str) -> None:
-    told = describe((2, 7), (8, 16), (7, 5), (40, 8), (40, 8), (8, 8), "sums_b")
-    assert told is not None
-    desc, (a, b, d) = algorithm.operation(told, precision), algorithm.layouts(told, precision)
-    names, getter = library.MatmulDescAttribute, library.matmul_desc_get_attribute
-    assert read(getter, desc, names.TRANSA, np.int32) == 0
-    assert read(getter, desc, names.TRANSB, np.int32) == 1
-    assert read(getter, desc, names.EPILOGUE, np.uint32) == 256
-    assert read(getter, desc, names.COMPUTE_TYPE, np.int32) == algorithm._COMPUTE_TYPES[precision]
-    names, getter = library.MatrixLayoutAttribute, library.matrix_layout_get_attribute
-    for layout, shape, ld in ((a, (5, 7), 5), (b, (2, 7), 2), (d, (5, 2), 5)):
-        assert read(getter, layout, names.ROWS, np.uint64) == shape[0]
-        assert read(getter, layout, names.COLS, np.uint64) == shape[1]
-        assert read(getter, layout, names.LD, np.int64) == ld
-        kind = {"float64": 1, "stored bf16": 14 if layout != d else 0}.get(precision, 0)
-        assert read(getter, layout, names.TYPE, np.uint32) == kind
-    names, getter = library.MatmulPreferenceAttribute, library.matmul_preference_get_attribute
-    made = algorithm.preference((4, 8, 16))
-    assert read(getter, made, names.MAX_WORKSPACE_BYTES, np.uint64) == 32 << 20
-    assert read(getter, made, names.MIN_ALIGNMENT_A_BYTES, np.uint32) == 4
-    assert read(getter, made, names.MIN_ALIGNMENT_B_BYTES, np.uint32) == 8
-    assert read(getter, made, names.MIN_ALIGNMENT_D_BYTES, np.uint32) == 16
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_library_holds_what_it_was_told(precision: str, tmp_path_factory: Any) -> None:
+    held = read_back(tmp_path_factory.getbasetemp())[precision]
+    assert held["TRANSA"] == 0
+    assert held["TRANSB"] == 1
+    assert held["EPILOGUE"] == 256
+    assert held["COMPUTE_TYPE"] == algorithm._COMPUTE_TYPES[precision]
+    for of, shape, ld in (("A", (5, 7), 5), ("B", (2, 7), 2), ("D", (5, 2), 5)):
+        assert held[f"ROWS {of}"] == shape[0]
+        assert held[f"COLS {of}"] == shape[1]
+        assert held[f"LD {of}"] == ld
+        kind = {"float64": 1, "stored bf16": 14 if of != "D" else 0}.get(precision, 0)
+        assert held[f"TYPE {of}"] == kind
+    assert held["MAX_WORKSPACE_BYTES"] == 32 << 20
+    aligned = [held[f"MIN_ALIGNMENT_{of}_BYTES"] for of in "ABCD"]
+    assert aligned == [4, 8, 16, 16]
 
 
 # ---- the precision, and the backend ----------------------------------------------------------
@@ -342,12 +402,25 @@ def test_without_nvmath_one_notice_says_what_to_install(
         assert ldl_cupy.products() is None
 
 
-def test_without_the_library_too(looked_up_anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("no libcublasLt\nin many lines"), "no libcublasLt"),
+        (OSError("libcublas.so.12: cannot open"), "libcublas.so.12: cannot open"),
+        (AttributeError("no COMPUTE_32F_FAST_16BF"), "no COMPUTE_32F_FAST_16BF"),
+        (fake_cublaslt.cuBLASLtError(1), "1"),
+        (KeyError(), "KeyError"),
+    ],
+    ids=str,
+)
+def test_without_the_library_too(
+    error: Exception, said: str, looked_up_anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
-        raise RuntimeError("no libcublasLt\nin many lines")
+        raise error
 
     monkeypatch.setattr(gemm, "load", fail)
-    with pytest.warns(RuntimeWarning, match=r"\(no libcublasLt\)$"):
+    with pytest.warns(RuntimeWarning, match=rf"\({said}\)$"):
         assert ldl_cupy.products() is None
 
 

@@ -28,8 +28,8 @@ def products() -> Any:
         from ldl_cupy import gemm
 
         gemm.load()
-    except (ImportError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # whatever is missing, old, or of another CUDA
+        reason = str(error).partition("\n")[0] or type(error).__name__
         warnings.warn(
             "cuBLASLt is missing, so matrix products go through cupy.matmul, which no CUDA graph "
             f"can hold: pip install 'ldl[cuda12]', or 'ldl[cuda13]' for CUDA 13 ({reason})",
@@ -50,6 +50,10 @@ class CupyBackend(Backend):
     `gemm` is the module of these products, None without it. Training steps are traced on the host,
     their elementwise parts written as CUDA kernels, and from the third time of a step all of it is
     one graph launch. Without `gemm` the layers' own code runs.
+
+    A model belongs to the GPU that was current when it was made: with several of them, it is made,
+    trained and used inside `with cupy.cuda.Device(number):`, and a step of it anywhere else is a
+    DeviceError. Steps on several streams, in whatever threads, run one after another.
 
     Raises BackendUnavailableError, in one line that says what to install, where CuPy or the NVIDIA
     driver is missing.
@@ -166,7 +170,7 @@ class CupyBackend(Backend):
         """The function, called when the tape closes."""
         from ldl_cupy.record import Deferred
 
-        return Deferred(self.tape, function)
+        return Deferred(self, function)
 
     def together(self) -> AbstractContextManager[Any]:
         """The backend's tape."""

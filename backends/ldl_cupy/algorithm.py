@@ -10,9 +10,9 @@ import numpy as np
 from nvmath.bindings import cublas
 from nvmath.bindings import cublasLt as lt
 
-from ldl_cupy.layout import Gemm
-
-WORKSPACE_BYTES = 32 << 20
+from ldl_cupy.device import capturing
+from ldl_cupy.layout import Gemm, describe
+from ldl_cupy.workspace import BYTES, workspace
 
 _TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # CUDA_R_32F, CUDA_R_64F, CUDA_R_16BF
 _COMPUTE_TYPES = {
@@ -28,8 +28,14 @@ _ZERO_AND_ONE = {name: np.array([0, 1], name) for name in ("float32", "float64")
 
 
 def load() -> None:
-    """Load libcublasLt; RuntimeError where it is not found."""
-    lt.get_version()
+    """Do all that can go wrong before a product: load libcublasLt, describe one, take a handle."""
+    told = describe((2, 2), (8, 4), (2, 2), (8, 4), (8, 4), (4, 4), "bias")
+    assert told is not None
+    lt.matmul_desc_destroy(operation(told, "float32"))
+    for layout in layouts(told, "float32"):
+        lt.matrix_layout_destroy(layout)
+    lt.matmul_preference_destroy(preference((16, 16, 16)))
+    _handle(cupy.cuda.runtime.getDevice())
 
 
 # ---- descriptors: cuBLASLt's objects, made without a device ------------------------------------
@@ -80,13 +86,13 @@ def layouts(gemm: Gemm, precision: str) -> tuple[int, ...]:
     return tuple(made)
 
 
-def preference(alignments: tuple[int, int, int]) -> int:
+def preference(alignments: tuple[int, int, int], most: int = BYTES) -> int:
     """What an algorithm may use: the workspace, and the alignments of A, B and D in bytes."""
     made: int = lt.matmul_preference_create()
     names = lt.MatmulPreferenceAttribute
     a, b, d = alignments
     for attribute, value in (
-        (names.MAX_WORKSPACE_BYTES, WORKSPACE_BYTES),
+        (names.MAX_WORKSPACE_BYTES, most),
         (names.MIN_ALIGNMENT_A_BYTES, a),
         (names.MIN_ALIGNMENT_B_BYTES, b),
         (names.MIN_ALIGNMENT_C_BYTES, d),
@@ -120,16 +126,17 @@ class Algorithm:
         self.zero = scalars.ctypes.data
         self.one = self.zero + scalars.itemsize
 
-    def search(self, vector: int) -> bool:
-        """Ask for an algorithm; whether there is one."""
+    def search(self, vector: int, most: int = BYTES) -> bool:
+        """Ask for an algorithm with so much of a workspace at most; whether there is one."""
         self.point(vector)
         count = np.zeros(1, np.int32)
-        allowed = preference(self.alignments)
+        allowed = preference(self.alignments, most)
         try:
-            lt.matmul_algo_get_heuristic(
-                *(self.handle, self.desc, self.a, self.b, self.d, self.d, allowed),
-                *(1, self.algorithm, count.ctypes.data),
-            )
+            with capturing:
+                lt.matmul_algo_get_heuristic(
+                    *(self.handle, self.desc, self.a, self.b, self.d, self.d, allowed),
+                    *(1, self.algorithm, count.ctypes.data),
+                )
         except lt.cuBLASLtError as error:
             if error.status not in _REFUSALS:
                 raise
@@ -148,7 +155,7 @@ class Algorithm:
     def run(self, a: int, b: int, d: int, vector: int, accumulate: bool) -> None:
         """Put the product of the matrices at these addresses on the current stream."""
         stream = cupy.cuda.get_current_stream().ptr
-        space = _workspace(stream) if self.workspace else 0
+        space = self._space(vector)
         beta = self.one if accumulate else self.zero
         with self.lock:
             self.point(vector)
@@ -158,9 +165,25 @@ class Algorithm:
                 *(self.algorithm, space, self.workspace, stream),
             )
 
+    def _space(self, vector: int) -> int:
+        """The address of the stream's workspace; where there is no room, do without from now on."""
+        if not self.workspace:
+            return 0
+        found = workspace()
+        if found is not None:
+            return found.ptr
+        with capturing, self.lock:
+            before = self.found.copy(), self.workspace
+            if not self.search(vector, 0):
+                self.found[:], self.workspace = before
+                raise MemoryError(
+                    f"the device has no room for a product's workspace of {BYTES >> 20} MiB: use "
+                    "smaller batches"
+                )
+        return 0
+
 
 _handles: dict[int, int] = {}
-_workspaces: dict[tuple[int, int], Any] = {}
 _lock = Lock()
 
 
@@ -169,17 +192,3 @@ def _handle(device: int) -> int:
         if device not in _handles:
             _handles[device] = lt.create()
         return _handles[device]
-
-
-def _workspace(stream: int) -> int:
-    """The address of the current device's workspace for a stream: streams may run side by side."""
-    key = cupy.cuda.runtime.getDevice(), stream
-    with _lock:
-        if key not in _workspaces:
-            _workspaces[key] = cupy.cuda.Memory(WORKSPACE_BYTES)
-        return int(_workspaces[key].ptr)
-
-
-def reserve() -> None:
-    """Make the current stream's workspace now, if it has none: before a capture on that stream."""
-    _workspace(cupy.cuda.get_current_stream().ptr)

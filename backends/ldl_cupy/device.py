@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes import c_void_p
-from threading import RLock as Lock
+from threading import RLock, local
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ldl_cupy.launch import OPTIONS
 
 RING = 4
-"""Copies from the host that may be under way; one more waits for the first."""
+"""Copies from the host that may be under way on a GPU; one more waits for the first."""
 
 CHUNK = 2**24
 """The most bytes of one copy."""
@@ -21,22 +22,44 @@ CHUNK = 2**24
 SHARE = 0.8
 """The part of the free memory that data may take."""
 
+PER_THREAD = 2
+"""The handle that stands for every thread's own default stream."""
+
+capturing = RLock()
+"""Held while a stream captures, and while cuBLASLt looks for an algorithm, which that of CUDA 13.3
+refuses meanwhile, whichever thread asks."""
+
+
+class _Thread(local):
+    """The thread that looks at it."""
+
+    def __init__(self) -> None:
+        self.own = object()
+
+
+_thread = _Thread()
+
 
 class Device:
-    """CuPy's current device and stream.
+    """CuPy's current GPU and stream, whichever they are when a method is called.
 
-    `ready` is called on the stream that captures, before it begins.
+    Arrays, kernels and recordings belong to the GPU that was current when they were made, so that
+    what is done with them is done inside `with cupy.cuda.Device(number)` too. `ready` is called on
+    each stream that captures, before it begins, and gives what the graph keeps.
     """
 
-    def __init__(self, xp: Any, ready: Callable[[], None]) -> None:
+    def __init__(self, xp: Any, ready: Callable[[], Any]) -> None:
         self.xp = xp
         self._ready = ready
-        self._stream: Any = None
-        self._second: Any = None
-        self._played_on: Any = None
-        self._ring: list[tuple[Any, Any]] = [(None, None)] * RING
-        self._turn = 0
-        self._lock = Lock()
+        self._gpus: dict[int, _Gpu] = {}
+
+    def number(self) -> int:
+        """The current GPU's number."""
+        return int(self.xp.cuda.runtime.getDevice())
+
+    def _here(self) -> _Gpu:
+        number = self.number()
+        return self._gpus.get(number) or self._gpus.setdefault(number, _Gpu(self.xp.cuda))
 
     def empty(self, nbytes: int) -> Any:
         """Bytes, at a multiple of 512; MemoryError with the sizes where there are not so many."""
@@ -66,68 +89,51 @@ class Device:
         They pass through page-locked memory, so that nothing waits unless `RING` copies are still
         under way.
         """
+        gpu = self._here()
         for first in range(0, staged.nbytes, CHUNK):
             part = staged[first : first + CHUNK]
-            with self._lock:
-                self._send(part, to[first : first + part.nbytes])
-
-    def _send(self, part: np.ndarray[Any, Any], to: Any) -> None:
-        cuda, stream = self.xp.cuda, self.xp.cuda.get_current_stream()
-        held, event = self._ring[self._turn]
-        if event is not None:
-            event.synchronize()
-        if held is None or held.mem.size < part.nbytes:
-            held = cuda.alloc_pinned_memory(part.nbytes)
-        np.frombuffer(held, np.uint8, part.nbytes)[:] = part
-        to.data.copy_from_host_async(c_void_p(held.ptr), part.nbytes, stream)
-        self._ring[self._turn] = held, stream.record(event)
-        self._turn = (self._turn + 1) % RING
-
-    def number(self) -> int:
-        """The current device's number."""
-        return int(self.xp.cuda.runtime.getDevice())
+            gpu.send(part, to[first : first + part.nbytes])
 
     def module(self, text: str) -> Any:
         """A module of that source; it is compiled when its first kernel is asked for."""
         return self.xp.RawModule(code=text, options=OPTIONS)
+
+    def turn(self) -> None:
+        """Let the current stream wait for what was last done on another: they share memory."""
+        self._here().turn()
 
     def capture(self, work: Callable[[], None]) -> Captured:
         """A graph of what `work` launches, which is not done yet.
 
         Memory that it takes from CuPy meanwhile lives as long as the graph.
         """
-        cuda = self.xp.cuda
-        with self._lock:
-            if self._stream is None:
-                self._stream = cuda.Stream(non_blocking=True)
-                self._second = cuda.Stream(non_blocking=True)
-            return self._captured(work)
-
-    def _captured(self, work: Callable[[], None]) -> Captured:
-        cuda = self.xp.cuda
-        pool = cuda.MemoryPool()
-        with self._stream, cuda.using_allocator(pool.malloc):
-            for stream in (self._second, self._stream):
-                with stream:
-                    self._ready()
-            self._stream.begin_capture()
+        gpu = self._here()
+        with capturing:
             try:
+                return self._captured(gpu, work)
+            except BaseException:
+                gpu.streams = ()  # one may be left in the capture
+                raise
+
+    def _captured(self, gpu: _Gpu, work: Callable[[], None]) -> Captured:
+        cuda = self.xp.cuda
+        gpu.streams = gpu.streams or tuple(cuda.Stream(non_blocking=True) for _ in range(2))
+        first, second = gpu.streams
+        pool = cuda.MemoryPool()
+        keeps: list[Any] = [pool, first, second]
+        with first, cuda.using_allocator(pool.malloc):
+            for stream in (second, first):
+                with stream:
+                    keeps.append(self._ready())
+            try:
+                first.begin_capture()
                 work()
             except BaseException:
-                _abandon(self._stream)
-                self._stream = self._second = None  # one may be left in the capture
+                with suppress(Exception):
+                    first.end_capture()
                 raise
-            graph = self._stream.end_capture()
-        return Captured(self, graph, pool)
-
-    def play(self, graph: Any) -> None:
-        """Launch a graph on the current stream, after those on others: they share workspaces."""
-        here = self.xp.cuda.get_current_stream()
-        with self._lock:
-            if self._played_on is not None and here != self._played_on:
-                here.wait_event(self._event(self._played_on))
-            self._played_on = here
-            graph.launch()
+            graph = first.end_capture()
+        return Captured(gpu, graph, keeps)
 
     def aside(self, work: Callable[[], None]) -> Any:
         """Do it on the second stream where a capture is under way, else now.
@@ -135,13 +141,15 @@ class Device:
         It comes after what the current stream has been given; `join` takes what this gives.
         """
         here = self.xp.cuda.get_current_stream()
-        if self._stream is None or here != self._stream:
+        streams = self._here().streams
+        if not streams or here != streams[0]:
             work()
             return None
-        self._second.wait_event(self._event(here))
-        with self._second:
+        second = streams[1]
+        second.wait_event(self._event(here))
+        with second:
             work()
-            return self._event(self._second)
+            return self._event(second)
 
     def join(self, done: Any) -> None:
         """Let the current stream wait for what was done aside."""
@@ -152,23 +160,77 @@ class Device:
         return stream.record(self.xp.cuda.Event(disable_timing=True))
 
 
+class _Gpu:
+    """What belongs to one GPU: its ring, the streams that capture, and the last that worked.
+
+    An event and the stream that it is recorded on are of one GPU.
+    """
+
+    def __init__(self, cuda: Any) -> None:
+        self._cuda = cuda
+        self.streams: tuple[Any, ...] = ()
+        """What captures, and what is beside it."""
+        self._lock = RLock()
+        self._ring: list[tuple[Any, Any]] = [(None, None)] * RING
+        self._turn = 0
+        self._last: tuple[Any, object] | None = None
+        """The stream that worked last, and its thread."""
+
+    def send(self, part: np.ndarray[Any, Any], to: Any) -> None:
+        """Copy bytes of the host through the ring."""
+        stream = self._cuda.get_current_stream()
+        with self._lock:
+            held, event = self._ring[self._turn]
+            if event is not None:
+                event.synchronize()
+            if held is None or held.mem.size < part.nbytes:
+                held = self._cuda.alloc_pinned_memory(part.nbytes)
+            np.frombuffer(held, np.uint8, part.nbytes)[:] = part
+            try:
+                to.data.copy_from_host_async(c_void_p(held.ptr), part.nbytes, stream)
+                self._ring[self._turn] = held, stream.record(event)
+            except BaseException:
+                with suppress(Exception):
+                    stream.synchronize()  # a copy may be under way that no event tells of
+                raise
+            self._turn = (self._turn + 1) % RING
+
+    def turn(self) -> None:
+        """Let the current stream wait for the last that worked, and be that itself."""
+        with self._lock:
+            self._follow(self._cuda.get_current_stream())
+
+    def play(self, graph: Any) -> None:
+        """Launch a graph on the current stream, after those on others: they share workspaces."""
+        with self._lock:
+            self._follow(self._cuda.get_current_stream())
+            graph.launch()
+
+    def _follow(self, here: Any) -> None:
+        last, now = self._last, (here, _thread.own)
+        if last is None or (last[0] == here and (here.ptr != PER_THREAD or last == now)):
+            self._last = now
+            return
+        stream, thread = last
+        try:
+            if stream.ptr == PER_THREAD and thread is not now[1]:
+                raise RuntimeError("another thread's own stream records no event of this one")
+            here.wait_event(stream.record(self._cuda.Event(disable_timing=True)))
+        except Exception:  # such as that of a stream that is no more
+            with capturing:
+                self._cuda.runtime.deviceSynchronize()
+        self._last = now
+
+
 class Captured:
     """A graph, and the memory that it works in."""
 
-    def __init__(self, device: Device, graph: Any, pool: Any) -> None:
-        self._device, self._graph, self._pool = device, graph, pool
+    def __init__(self, gpu: _Gpu, graph: Any, keeps: list[Any]) -> None:
+        self._gpu, self._graph, self._keeps = gpu, graph, keeps
 
     def launch(self) -> None:
         """Launch it on the current stream."""
-        self._device.play(self._graph)
-
-
-def _abandon(stream: Any) -> None:
-    """End a capture that failed, so that the stream can be used again."""
-    try:
-        stream.end_capture()
-    except Exception:
-        return
+        self._gpu.play(self._graph)
 
 
 def _mib(nbytes: int) -> str:

@@ -12,8 +12,9 @@ import cupy
 
 from ldl.backend import Array
 from ldl.precision import get_matmul_precision
-from ldl_cupy.algorithm import Algorithm, load, reserve
+from ldl_cupy.algorithm import Algorithm, load
 from ldl_cupy.layout import ALIGNED, describe, orientation
+from ldl_cupy.workspace import reserve
 
 __all__ = [
     "load",

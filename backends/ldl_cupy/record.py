@@ -36,9 +36,11 @@ class Hosts(Place):
     def host(self, array: Any) -> Host:
         """The host's array for one of the device, the same whenever it is asked for.
 
-        CannotTraceError for one, no input, that kernels cannot read as it lies.
+        CannotTraceError for one, no input, that kernels cannot read as it lies; DeviceError for one
+        of another GPU.
         """
         if id(array) not in self._hosts:
+            here(array, self._device.number())
             given = any(array is x for x in self._inputs)
             if not given and not (array.flags.c_contiguous and array.data.ptr % ALIGNED == 0):
                 raise CannotTraceError(
@@ -68,6 +70,15 @@ class Hosts(Place):
         return self._device.empty(n)
 
 
+def here(array: Any, gpu: int) -> None:
+    """DeviceError unless the array is on that GPU."""
+    if array.data.device_id != gpu:
+        raise DeviceError(
+            f"an array of GPU {array.data.device_id} reached a step on GPU {gpu}: x.copy() brings "
+            "it over; what belongs to a GPU is used inside `with cupy.cuda.Device(number):`"
+        )
+
+
 def _shaped(raw: Any, like: Host) -> Any:
     return raw[: like.nbytes].view(like.dtype).reshape(like.shape)
 
@@ -83,6 +94,7 @@ class DeviceStep(Recorded):
         inputs: Sequence[Any],
     ) -> None:
         self._array_type = backend.array_type
+        self.gpu: int = backend.connection.number()
         self._check(inputs)
         hosts = Hosts(backend.connection, backend.to_numpy, inputs)
         traced = dry_run(function, parts, inputs, hosts.host)
@@ -107,6 +119,7 @@ class DeviceStep(Recorded):
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
+        self._tape.ready(self)
         self._check(inputs)
         pairs = zip(self._inputs, inputs, strict=True)
         for held, x in {id(held): (held, x) for held, x in pairs}.values():
@@ -120,11 +133,13 @@ class DeviceStep(Recorded):
                     f"a step on cupy got an array of {type(x).__module__.partition('.')[0]}: bring "
                     "it over with model.backend.asarray(...)"
                 )
+            here(x, self.gpu)
 
     def rows(self, sources: Sequence[Any], order: Any, start: int, size: int) -> tuple[Any, ...]:
         """Play it on rows of arrays that stay where they are, which the device gathers."""
         key = (*map(id, sources), id(order))
         if key not in self._sources:
+            self._check([*sources, order])
             self._sources = {key: _Rows(self, self._inputs, sources, order)}
         return self._call(self._sources[key], [start])
 
@@ -147,6 +162,7 @@ class _Rows:
         self, step: DeviceStep, inputs: Sequence[Any], sources: Sequence[Any], order: Any
     ) -> None:
         self.known: Known = {}
+        self.gpu = step.gpu
         self._step, self._order = step, order
         pairs = dict(zip(map(id, inputs), zip(sources, inputs, strict=True), strict=True))
         self._pairs = list(pairs.values())
@@ -171,6 +187,7 @@ class Prepared:
         constants: dict[str, Any],
     ) -> None:
         self.known: Known = {}
+        self.gpu: int = backend.connection.number()
         self._tape: Tape = backend.tape
         self._dtype = arrays[0].dtype
         size = len(arrays[0])
@@ -213,6 +230,7 @@ class InPlace:
         constants: dict[str, Any],
     ) -> None:
         self.known: Known = {}
+        self.gpu: int = backend.connection.number()
         self._tape: Tape = backend.tape
         self._dtype = arrays[0].dtype
         self._names = numbers
@@ -231,9 +249,11 @@ class InPlace:
 class Deferred:
     """A function that launches work without numbers: a site of the backend's tape."""
 
-    def __init__(self, tape: Tape, function: Callable[[], Any]) -> None:
+    def __init__(self, backend: Any, function: Callable[[], Any]) -> None:
         self.known: Known = {}
-        self._tape, self._function = tape, function
+        self.gpu: int = backend.connection.number()
+        self._tape: Tape = backend.tape
+        self._function = function
 
     def __call__(self) -> None:
         """Call it when the tape closes."""

@@ -13,12 +13,15 @@ the first time goes (it compiles, and asks cuBLASLt for algorithms), and the sec
 
 from __future__ import annotations
 
+import sys
 from threading import local
+from types import FrameType
 from typing import Any, Protocol
 from warnings import warn
 
 import numpy as np
 
+from ldl.nn.differentiable import DeviceError
 from ldl.precision import get_matmul_precision
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -33,12 +36,13 @@ Known = dict[Any, Any]
 
 
 class Site(Protocol):
-    """What can be launched again and again.
+    """What can be launched again and again, on one GPU.
 
     `known` is of the calls of which it is the first: graphs end with the recording that they play.
     """
 
     known: Known
+    gpu: int
 
     def launch(self, numbers: Any) -> None:
         """Launch it on the current stream; its numbers are in this array of the device."""
@@ -46,6 +50,12 @@ class Site(Protocol):
 
 class Stream(Protocol):
     """What a tape needs of a device."""
+
+    def number(self) -> int:
+        """The current GPU's number."""
+
+    def turn(self) -> None:
+        """Let the current stream wait for what was last done on another."""
 
     def send(self, staged: Numbers, to: Any) -> None:
         """Copy the host's bytes to the device's, in the order of the current stream."""
@@ -58,41 +68,67 @@ class Stream(Protocol):
 
 
 class Tape(local):
-    """The launches of one thread."""
+    """The launches of one thread.
+
+    It is open as long as the frame that opened it has not left the block: an interrupt, wherever it
+    comes, leaves no tape open that would note calls and never launch them.
+    """
 
     def __init__(self, device: Stream) -> None:
         self._device = device
-        self._open = 0
+        self._owner: FrameType | None = None
+        self._depth = 0
+        """Of blocks of the owner's."""
         self._calls: list[tuple[Site, Numbers]] = []
         self._said = False
-        self.graphs = 0
-        """Graphs that were launched so far."""
-        self.singles = 0
-        """Sites that were launched one by one so far."""
-        self.why = ""
-        """Why the latest of these were not captured; nothing before that was tried."""
 
     def __enter__(self) -> Tape:
-        self._open += 1
+        frame = sys._getframe(1)
+        if not self._is_open():
+            self._device.turn()
+            self._calls, self._depth, self._owner = [], 0, frame
+        self._depth += frame is self._owner
         return self
 
     def __exit__(self, kind: Any, *error: Any) -> None:
-        self._open -= 1
-        if self._open:
+        if sys._getframe(1) is not self._owner:
             return
-        calls, self._calls = self._calls, []
+        self._depth -= 1
+        if self._depth:
+            return
+        calls, self._calls, self._owner = self._calls, [], None
         if kind is None and calls:
             self._play(calls)
 
+    def _is_open(self) -> bool:
+        frame = sys._getframe(1) if self._owner is not None else None
+        while frame is not None and frame is not self._owner:
+            frame = frame.f_back
+        return frame is not None
+
+    def ready(self, site: Site) -> None:
+        """Let the current stream wait until it may write what belongs to a site.
+
+        DeviceError for a site of another GPU than the current one.
+        """
+        number = self._device.number()
+        if site.gpu != number:
+            raise DeviceError(
+                f"what belongs to GPU {site.gpu} was called on GPU {number}: call it inside "
+                f"`with cupy.cuda.Device({site.gpu}):`"
+            )
+        if not self._is_open():
+            self._device.turn()
+
     def call(self, site: Site, numbers: Numbers) -> None:
         """Launch a site with these numbers: now, or when the tape closes."""
-        if self._open:
+        self.ready(site)
+        if self._is_open():
             self._calls.append((site, numbers))
         else:
             self._launch(site, numbers)
 
     def _launch(self, site: Site, numbers: Numbers) -> None:
-        self.singles += 1
         memory = self._device.empty(numbers.nbytes)
         self._device.send(numbers.view(np.uint8), memory)
         site.launch(memory.view(numbers.dtype))
@@ -105,10 +141,8 @@ class Tape(local):
         if found == sites:
             found = known[key] = self._captured(calls)
         if isinstance(found, Graph):
-            self.graphs += 1
             found.launch(self._device, [x for _, x in calls])
             return
-        self.why = found[0] if isinstance(found, tuple) else ""
         for site, numbers in calls:
             self._launch(site, numbers)
         if found is None:
@@ -121,7 +155,7 @@ class Tape(local):
         try:
             return Graph(self._device, calls)
         except Exception as error:
-            why = str(error).partition("\n")[0] or type(error).__name__
+            why = str(error).partition("\n")[0]
             if not self._said:
                 self._said = True
                 warn(f"steps are launched kernel by kernel, which is slower: {why}", stacklevel=6)
