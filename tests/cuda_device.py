@@ -35,9 +35,35 @@ class DeviceArray(np.ndarray):  # type: ignore[type-arg]
             return function(*_plain(args), **kwargs)
         return DeviceArray.stream.compute(function, args, kwargs)
 
+    def __getitem__(self, index: Any) -> Any:
+        """A view, of one element too, or what CuPy gathers."""
+        held, parts = np.asarray(self), index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, (np.ndarray, list)) for part in parts):
+            return DeviceArray.stream.compute(np.ndarray.__getitem__, (held, index), {})
+        seen = held[index]
+        return (seen if isinstance(seen, np.ndarray) else held[(*parts, ...)]).view(DeviceArray)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         held = np.asarray(self)
         DeviceArray.stream.do("copy", lambda: held.__setitem__(_plain(index), _plain(value)))
+
+
+def _method(name: str) -> Any:
+    """A method of NumPy's that may copy, which is then work of the device."""
+    plainly = getattr(np.ndarray, name)
+
+    def call(self: DeviceArray, *args: Any, **kwargs: Any) -> Any:
+        held = np.asarray(self)
+        seen = plainly(held, *_plain(args), **_plain(kwargs))
+        if np.may_share_memory(seen, held) or not DeviceArray.stream.captures:
+            return np.asarray(seen).view(DeviceArray)
+        return DeviceArray.stream.compute(plainly, (self, *args), kwargs)
+
+    return call
+
+
+for _name in ("reshape", "ravel", "flatten", "astype", "copy", "take", "argmax", "argmin", "dot"):
+    setattr(DeviceArray, _name, _method(_name))
 
 
 def _plain(x: Any) -> Any:
@@ -112,6 +138,11 @@ class Stream:
         self.current = self._used = "default"
         """The streams: the current one, and that which worked last."""
         self._queues: dict[str, list[Any]] = {}
+
+    @property
+    def captures(self) -> bool:
+        """Whether work is noted and not done."""
+        return self._captured is not None
 
     def do(self, name: str, work: Any) -> None:
         self.log.append(name)

@@ -144,7 +144,7 @@ class Blocks:
             shape = {"row": (1, self.columns), "column": (self.rows, 1), "scalar": ()}[how]
             return self._input(x.value, x.path, how, shape)
         types = {y.value.dtype for y in op.inputs if isinstance(y, Ref)}
-        if pure and type(x) in (int, float) and len(types) == 1 and types != {np.dtype(bool)}:
+        if pure and type(x) in (int, float) and types == {np.result_type(x, *types)}:
             number = np.array(x, types.pop())  # what NumPy would make of it at every call
             return Operand("constant" if isinstance(op.run, np.ufunc) else "filled", number)
         return Operand("constant", x)

@@ -46,6 +46,7 @@ class Body:
         self.roles: list[str] = []
         self.body: list[str] = []
         self.names: dict[tuple[Value, str], str] = {}
+        """What is loaded, or computed, of a value: all of it ("full") or a view's elements."""
         self.computed: dict[str, str] = {}
         self.constants: dict[tuple[str, float], str] = {}
         """The names of numbers that are arguments, by type and value."""
@@ -87,8 +88,9 @@ class Body:
                 return self.constant(kind, x)
             return self.constants.setdefault((kind, float(x)), f"c{len(self.constants)}")
         how = role(x, self.loop.shape)
-        if (x.value, how) in self.names:
-            return self.names[x.value, how]
+        seen = how if how == "full" else f"{how} {x.path!r}"
+        if (x.value, seen) in self.names:
+            return self.names[x.value, seen]
         if how == "full" and x.value in self.stores:
             # The same argument for both: two would look like overlapping memory to a compiler.
             argument, name = self.stores[x.value], f"y{self.stores[x.value]}"
@@ -103,7 +105,7 @@ class Body:
             self.inputs.append(Ref(x.value, (*x.path, ("reshape", (shape,)))))
             self.roles.append(how)
         self.load(argument, how, name)
-        self.names[x.value, how] = name
+        self.names[x.value, seen] = name
         return name
 
     def _write(self, op: Op) -> None:

@@ -17,7 +17,7 @@ from ldl.nn.changes import Marked
 from ldl.nn.module import Differentiable, Module
 from ldl.nn.parameter import Parameter
 from ldl.random import Stream
-from ldl_numpy.trace import CannotTraceError, Host, Ref
+from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
 from ldl_numpy.traced import Trace, Traced
 from ldl_numpy.tracing import TracingBackend
 
@@ -44,7 +44,7 @@ def dry_run(
         first = DryRun(function, parts, inputs, host, writable=True)
     if first.makes_gradients():
         first = DryRun(function, parts, inputs, host, first.writable)
-    compare(first.trace, DryRun(function, parts, inputs, host, first.writable).trace)
+    compare(first, DryRun(function, parts, inputs, host, first.writable))
     return first
 
 
@@ -87,11 +87,14 @@ class DryRun:
             parameter.backend = backend
             parameter.has_grad = int(parameter.has_grad)  # a bool again once it is set
         before = [_facts(part) for part in inside(copies)]
-        results = function(*copies, *(trace.wrap(host(x)) for x in inputs))
+        given = [trace.wrap(host(x)) for x in inputs]
+        results = function(*copies, *given)
         for part, facts in zip(inside(copies), before, strict=True):
             _settle(part, facts)
         if not all(isinstance(r, Traced) for r in results):
             raise CannotTraceError("the step gives a number that does not depend on its input")
+        if trace.changed() & {x.ref.value for x in given}:
+            raise CannotTraceError("the step writes to its input")
         self.results = [r.ref for r in results]
 
     def makes_gradients(self) -> bool:
@@ -180,23 +183,51 @@ def _same(a: Any, b: Any) -> bool:
     return a is b or (isinstance(a, (set, Dice)) and a == b)
 
 
-def compare(first: Trace, second: Trace) -> None:
+def compare(first: DryRun, second: DryRun) -> None:
     """CannotTraceError unless both did the same, constants included."""
-    same = len(first.ops) == len(second.ops) and all(
-        a.ufunc == b.ufunc
-        and len(a.inputs) == len(b.inputs)
-        and all(_same_input(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
-        for a, b in zip(first.ops, second.ops, strict=True)
+    both: dict[Value, Value] = {}
+    pairs = zip(first.trace.ops, second.trace.ops, strict=False)
+    same = (
+        len(first.trace.ops) == len(second.trace.ops)
+        and all(_same_op(a, b, both) for a, b in pairs)
+        and _same_things(first.results, second.results, both)
     )
     if not same:
         raise CannotTraceError("computes with numbers that differ from step to step")
 
 
-def _same_input(x: Any, y: Any) -> bool:
-    if isinstance(x, Ref) != isinstance(y, Ref):
+def _same_op(a: Op, b: Op, both: dict[Value, Value]) -> bool:
+    facts = (a.ufunc, a.axis, a.keepdims, a.settings), (b.ufunc, b.axis, b.keepdims, b.settings)
+    things = (*a.inputs, *a.outputs), (*b.inputs, *b.outputs)
+    return _same_things(*facts, both) and _same_things(*things, both)
+
+
+def _same_things(a: Any, b: Any, both: dict[Value, Value]) -> bool:
+    """Whether two are equal, `both` telling which value of the one trace is which of the other."""
+    if isinstance(a, Ref) and isinstance(b, Ref):
+        return a.path == b.path and _same_value(a.value, b.value, both)
+    if type(a) is not type(b):
         return False
-    if not isinstance(x, Ref):
-        return bool(np.array_equal(x, y, equal_nan=True))
-    a, b = x.value.external, y.value.external
-    same = a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))
-    return same and x.path == y.path
+    if isinstance(a, dict):
+        return _same_things([*a.items()], [*b.items()], both)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(_same_things(x, y, both) for x, y in zip(a, b, strict=True))
+    if isinstance(a, (float, np.ndarray, np.generic)):
+        return np.asarray(a).dtype == np.asarray(b).dtype and _same_numbers(a, b)
+    return bool(a == b)
+
+
+def _same_value(a: Value, b: Value, both: dict[Value, Value]) -> bool:
+    if a not in both:
+        x, y = a.external, b.external
+        if x is None or y is None:
+            if x is not y:
+                return False
+        elif x is not y and not (x.dtype == y.dtype and _same_numbers(x, y)):
+            return False
+        both[a] = b
+    return both[a] is b
+
+
+def _same_numbers(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind in "fc"))

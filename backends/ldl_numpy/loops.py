@@ -116,7 +116,8 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
         return None
     for x in op.inputs:
         if isinstance(x, Ref):
-            if not role(x, shape):
+            how = role(x, shape)
+            if not how or (x.value is out.value and how != "full"):
                 return None
         elif not isinstance(x, (int, float, np.floating, np.bool_)):
             return None

@@ -12,8 +12,9 @@ import numpy as np
 
 from ldl_numpy.blocks import Blocks
 from ldl_numpy.copies import without_copies
-from ldl_numpy.trace import Host, Op, Ref, Value
+from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
 from ldl_numpy.traced import Trace
+from ldl_numpy.tracing import Draw
 
 
 class Place:
@@ -26,6 +27,10 @@ class Place:
     def bytes(self, n: int) -> Any:
         """Memory that begins at a multiple of 64, a cache line."""
         return _aligned(n)
+
+    def meet(self, a: Any, b: Any) -> bool:
+        """Whether two arrays may lie in the same memory."""
+        return bool(np.may_share_memory(a, b))
 
 
 class Plan:
@@ -47,10 +52,11 @@ class Plan:
         place: Place | None = None,
     ) -> None:
         kept = {ref.value for ref in results} | trace.changed()
-        ops = without_copies(needed(trace.ops, kept), kept)
+        ops = needed(trace.ops, kept)
         if fuse is not None:
             ops = fuse(ops, kept)
         memory = _Memory(ops, kept, place or Place())
+        memory.check(ops, results)
         self.bytes = memory.bytes
         self._inputs = list(inputs)
         self._last: list[Any] = [value.external for value in inputs]
@@ -101,12 +107,15 @@ def play(calls: Iterable[Sequence[Any]]) -> None:
 
 
 def needed(ops: list[Op], kept: set[Value]) -> list[Op]:
-    """The operations that `kept` depend on, in order."""
+    """The operations that `kept` depend on, in order, and all draws, which move their streams.
+
+    Copies that nobody could tell from their source are left out.
+    """
     live = set(kept)
     found: list[Op] = []
     for op in reversed(ops):
         outputs = {out.value for out in op.outputs}
-        if not outputs & live:
+        if not outputs & live and not isinstance(op.run, Draw):
             continue
         found.append(op)
         whole = not op.partial_write and all(
@@ -115,7 +124,7 @@ def needed(ops: list[Op], kept: set[Value]) -> list[Op]:
         if whole:
             live -= outputs - kept
         live |= {x.value for x in op.inputs if isinstance(x, Ref)}
-    return found[::-1]
+    return without_copies(found[::-1], kept)
 
 
 def _linked(ops: list[Op], inputs: Sequence[Value], memory: _Memory) -> list[Op]:
@@ -155,6 +164,20 @@ class _Memory:
         if value.external is not None:
             return self._place.external(value.external)
         return self._arrays[value]
+
+    def check(self, ops: list[Op], results: Sequence[Ref]) -> None:
+        """CannotTraceError unless every view is one, and what is written to is one value alone."""
+        refs = [x for op in ops for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
+        for x in (*refs, *results):
+            array = self.array(x.value)
+            view = x.resolve(array)
+            if view.size and not self._place.meet(view, array):
+                raise CannotTraceError("reads a copy, made once, for a view")
+        given = {x.value: self.array(x.value) for x in refs if x.value.external is not None}
+        written = {out.value for op in ops for out in op.outputs} & given.keys()
+        for value in written:
+            if any(self._place.meet(given[value], x) for v, x in given.items() if v is not value):
+                raise CannotTraceError("writes to an array of which another is a view")
 
     def _take(self, free: list[Any], value: Value) -> Any:
         nbytes = value.array.nbytes

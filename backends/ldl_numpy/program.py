@@ -62,6 +62,7 @@ def _is_product(op: Op) -> bool:
         and arrays[0].dtype in (np.float32, np.float64)
         and all(x.flags.c_contiguous or x.T.flags.c_contiguous for x in arrays[:2])
         and arrays[2].flags.c_contiguous
+        and op.outputs[0].value not in {x.value for x in op.inputs}
     )
 
 

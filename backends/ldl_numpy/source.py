@@ -73,6 +73,8 @@ class Source(Body):
 
     def cast(self, name: str, kind: str) -> str:
         """f4(x)."""
+        if kind == "b1":
+            return f"({name} != 0)"
         return f"{kind}({name})"
 
     def load(self, argument: str, how: str, name: str) -> None:

@@ -74,3 +74,5 @@ class Op:
     partial_write: bool = False
     """Whether what the output held matters to it afterwards."""
     link: Callable[..., Op] | None = None
+    settings: Any = ()
+    """What `run` has been told beside, the same whenever the function is traced."""

@@ -10,7 +10,8 @@ import numpy as np
 from ldl import random
 from ldl.backend import Backend, DType, get_backend
 from ldl_numpy.trace import CannotTraceError, Host
-from ldl_numpy.traced import Trace, Traced, copy_into, plain
+from ldl_numpy.traced import Trace, Traced
+from ldl_numpy.views import copy_into, has_traced, plain
 
 
 class Draw:
@@ -45,16 +46,30 @@ class TracedNamespace:
         return found
 
     def _make(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        made: Host = function(*plain(args), **kwargs)
+        if has_traced(args) or has_traced(kwargs):
+            return self._make_of(function, *args, **kwargs)
+        made: Host = function(*args, **kwargs)
         return self._trace.add(copy_into, (made,), None, made)
 
-    def _take_in(self, function: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(data, Traced):
-            return self._make(function, data, *args, **kwargs)
-        dtype = kwargs.get("dtype", args[0] if args else None)
+    def _make_of(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """An array with the numbers of a traced one."""
+        if function is np.full and len(args) > 1 and isinstance(args[1], Traced):
+            made = np.full(args[0], args[1].array, *args[2:], **kwargs)
+            return self._trace.add(copy_into, (args[1],), None, made, ufunc="positive")
+        if function is not np.array:
+            raise CannotTraceError(f"calls {function.__name__} with a number that is computed")
+        taken = self._take_in(np.asarray, *args, **kwargs)
+        return taken.copy() if taken is args[0] else taken
+
+    def _take_in(self, function: Any, data: Any, dtype: Any = None, **kwargs: Any) -> Any:
+        if not (has_traced(data) or has_traced(kwargs)):
+            return self._make(function, data, dtype=dtype, **kwargs)
+        if kwargs or not isinstance(data, Traced):
+            raise CannotTraceError(f"calls {function.__name__} in a way that is not known")
         cast = data if dtype is None else data.astype(dtype, copy=False)
         if function is np.ascontiguousarray and not cast.array.flags.c_contiguous:
-            return cast.copy()
+            result = np.ascontiguousarray(cast.array)
+            return self._trace.add(copy_into, (cast,), None, result, ufunc="contiguous")
         return cast
 
 
@@ -68,10 +83,6 @@ class TracingBackend(Backend):
         self.trace = trace
         self.xp = TracedNamespace(trace)
         self.streams = {(s.seed, s.stream): s for s in streams}
-
-    def owns(self, x: Any) -> bool:
-        """Also NumPy's arrays, which are constants."""
-        return isinstance(x, (Traced, np.ndarray))
 
     def asarray(self, data: Any, dtype: DType = None) -> Any:
         """A traced array."""

@@ -1,0 +1,158 @@
+"""Views of traced arrays, and what is written through them."""
+
+from __future__ import annotations
+
+from functools import partialmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ldl_numpy.trace import CannotTraceError, Host, Ref, within
+
+if TYPE_CHECKING:
+    from ldl_numpy.traced import Trace
+
+
+def plain(x: Any) -> Any:
+    """The array inside, also inside lists and tuples."""
+    if isinstance(x, Views):
+        return x.array
+    if isinstance(x, (list, tuple)):
+        return type(x)(plain(item) for item in x)
+    return x
+
+
+def has_traced(x: Any) -> bool:
+    """Whether there is a traced array inside."""
+    if isinstance(x, (list, tuple, dict)):
+        return any(map(has_traced, x.values() if isinstance(x, dict) else x))
+    return isinstance(x, Views)
+
+
+class Views:
+    """An array of which views are taken.
+
+    `array` lies as NumPy would have it, and the value of `ref` as it will lie in a plan. `number`:
+    whether NumPy makes a number of it, which nobody can write to.
+    """
+
+    __slots__ = ("array", "number", "ref", "trace")
+
+    def __init__(self, trace: Trace, ref: Ref, array: Host, number: bool = False) -> None:
+        self.trace, self.ref, self.array, self.number = trace, ref, array, number
+
+    # ---- facts --------------------------------------------------------------------------------
+
+    dtype = property(lambda self: self.array.dtype)
+    shape = property(lambda self: self.array.shape)
+    ndim = property(lambda self: self.array.ndim)
+    size = property(lambda self: self.array.size)
+    itemsize = property(lambda self: self.array.itemsize)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getattr__(self, name: str) -> Any:
+        raise CannotTraceError(f"reads .{name} of an array")
+
+    def _refuse(self, *args: Any) -> Any:
+        raise CannotTraceError("looks at a number, which differs from step to step")
+
+    __float__ = __int__ = __index__ = __bool__ = __complex__ = __iter__ = __array__ = _refuse
+    item = tolist = _refuse
+
+    # ---- views --------------------------------------------------------------------------------
+
+    def _view(self, name: str, *args: Any) -> Any:
+        """What a method gives that NumPy makes a view of, where the array lies so that it can."""
+        seen = getattr(self.array, name)(*args)
+        value = self.ref.value
+        ref = Ref(value, (*self.ref.path, (name, args)))
+        lies = within(ref.resolve(value.lying), value.lying)
+        here = lies if value.external is not None else within(seen, self.array)
+        if lies and here:
+            return type(self)(self.trace, ref, seen)
+        if lies:
+            view = type(self)(self.trace, ref, seen)
+            return self.trace.add(copy_into, (view,), None, seen, ufunc="positive")
+
+        def run(a: Host, out: Host) -> None:
+            np.copyto(out, getattr(a, name)(*args))
+
+        made: Any = self.trace.add(run, (self,), None, seen, settings=(name, args))
+        if here or name == "__getitem__":
+            self.trace.twin(self, made)
+        return made
+
+    T = property(lambda self: self._view("transpose"))
+    reshape = partialmethod(_view, "reshape")
+    transpose = partialmethod(_view, "transpose")
+    swapaxes = partialmethod(_view, "swapaxes")
+
+    ravel = partialmethod(_view, "reshape", -1)
+
+    def __getitem__(self, index: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        if all(map(_is_basic, parts)):
+            return self._view("__getitem__", index)
+        if has_traced([p for p in parts if isinstance(p, (list, tuple))]):
+            raise CannotTraceError("selects by a list of arrays")
+        arrays = {
+            i: p if isinstance(p, Views) else np.asarray(p)
+            for i, p in enumerate(parts)
+            if not _is_basic(p)
+        }
+        if any(p.dtype == bool for p in arrays.values()):
+            raise CannotTraceError("selects by a condition, which gives shapes that differ")
+
+        def run(a: Host, *rest: Host) -> None:
+            *found, out = rest
+            at: list[Any] = list(parts)
+            for i, x in zip(arrays, found, strict=True):
+                at[i] = x
+            np.copyto(out, a[tuple(at)])
+
+        basic = [None if i in arrays else p for i, p in enumerate(parts)]
+        result = self.array[plain(tuple(parts))]
+        return self.trace.add(run, (self, *arrays.values()), None, result, settings=basic)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        parts = index if isinstance(index, tuple) else (index,)
+        if not all(map(_is_basic, parts)):
+            raise CannotTraceError("writes at places that an array names")
+        if isinstance(value, (list, tuple)):
+            value = listed(value)
+        self.check_written()
+        self.array[index] = plain(value)
+        whole = len(parts) == 1 and (parts[0] is Ellipsis or parts[0] == slice(None))
+        at = parts if any(p is Ellipsis for p in parts) else (*parts, Ellipsis)
+        target = self if whole else self._view("__getitem__", at)
+        while np.ndim(plain(value)) > target.ndim:
+            value = value[0]  # an axis of length 1
+        self.trace.add(copy_into, (value,), target, None, ufunc="positive", partial_write=not whole)
+
+    def check_written(self) -> None:
+        """CannotTraceError where it is not known what else changes when it is written to."""
+        if self.ref.value in self.trace.twins:
+            raise CannotTraceError("writes to an array of which it has a view or a copy")
+
+
+def copy_into(a: Any, out: Host) -> None:
+    """A copy, as an operation; it makes the type that `out` has."""
+    np.copyto(out, a, casting="unsafe")
+
+
+def _is_basic(part: Any) -> bool:
+    """Whether an index of that kind makes a view."""
+    if isinstance(part, slice):
+        return not has_traced([part.start, part.stop, part.step])
+    if isinstance(part, (bool, np.bool_)):
+        return False
+    return part is None or part is Ellipsis or isinstance(part, (int, np.integer))
+
+
+def listed(x: Any) -> Host:
+    """The array of a list that is given for one."""
+    if has_traced(x):
+        raise CannotTraceError("makes an array of a list of arrays")
+    return np.asarray(x)

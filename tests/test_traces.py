@@ -1,0 +1,462 @@
+"""What NumPy's arrays do, traced and played: the same numbers, or the layers' own code.
+
+Every function is given other numbers several times over, in new arrays and in the same one, so that
+what was noted down once and is read for ever shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cuda_host
+import ldl
+import ldl_numpy
+from cuda_device import CudaOnHost
+from ldl import nn
+from ldl_cupy.record import Hosts
+from ldl_numpy import blocks
+from ldl_numpy.plan import Plan
+from ldl_numpy.trace import CannotTraceError, Op, Ref
+from ldl_numpy.traced import Trace
+
+ROWS, COLUMNS = 6, 4
+WAYS = ["loops", "blocks", "one by one", "cuda"]
+
+
+class Arrays(nn.Module):
+    """Parameters in C order, and where the backend knows them, in others."""
+
+    def __init__(self) -> None:
+        draw = np.random.default_rng(3)
+        asarray = self.backend.asarray
+        self.w = nn.Parameter(asarray(draw.random((ROWS, COLUMNS)).astype("float32")))
+        self.pair = nn.Parameter(asarray(draw.random((2, COLUMNS)).astype("float32")))
+
+
+@contextmanager
+def gathered(way: str, monkeypatch: Any) -> Iterator[Any]:
+    """The backend in force, gathering a plan's operations in that way."""
+    if way == "cuda":
+        with ldl.use_backend(CudaOnHost()) as backend:
+            yield backend
+        return
+    if way != "loops":
+        monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
+    if way == "blocks":
+        monkeypatch.setattr(blocks, "LEAST", 2)
+    yield ldl.get_backend()
+
+
+def inputs() -> Iterator[Any]:
+    """New arrays, and one whose numbers change."""
+    draw = np.random.default_rng(5)
+    for _ in range(3):
+        yield (draw.random((ROWS, COLUMNS)) - 0.4).astype("float32")
+    same = (draw.random((ROWS, COLUMNS)) - 0.4).astype("float32")
+    for _ in range(2):
+        yield same
+        same *= 0.5
+        same[0] += 1
+
+
+def compared(function: Callable[..., Any], backend: Any) -> bool:
+    """Whether the function was played; AssertionError where it gave what its own code does not."""
+
+    def made(module: Any, x: Any) -> tuple[Any, ...]:
+        found = function(module.backend.xp, module, x)
+        return found if isinstance(found, tuple) else (found,)
+
+    module = Arrays()
+    host: Any = nn.Identity()
+    recording = None
+    for x in inputs():
+        if recording is None:
+            recording = backend.record(made, (module,), (backend.asarray(x),))
+        host.w, host.pair = (type("P", (), {"data": p.data})() for p in (module.w, module.pair))
+        for p in (host.w, host.pair):
+            p.data = np.array(backend.to_numpy(p.data))
+        expected = function(np, host, x.copy())
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        with backend.together():
+            found = recording(backend.asarray(x))
+        for mine, theirs in zip(found, expected, strict=True):
+            mine, theirs = np.asarray(backend.to_numpy(mine)), np.asarray(theirs)
+            assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+            np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=1e-5)
+    assert recording is not None
+    return recording.played
+
+
+def twice(x: Any) -> Any:
+    return x * 2
+
+
+def result_in_fortran_order(xp: Any, m: Any, x: Any) -> Any:
+    y = xp.tanh(x.reshape(-1, 2, 2).swapaxes(1, 2))
+    return y.swapaxes(1, 2).reshape(-1, 4) * m.w.data
+
+
+def transposed_and_flat(xp: Any, m: Any, x: Any) -> Any:
+    return xp.exp(x.T).T.reshape(-1) * 2, xp.exp(x.T).reshape(-1) * 2
+
+
+def axes_moved(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(xp.moveaxis(x.reshape(2, 3, 4), 0, 2))
+    return y.transpose(1, 2, 0).reshape(6, 4) + 1, xp.expand_dims(y, 1), xp.squeeze(y[:1])
+
+
+def written_through_a_squeezed_view(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    view = xp.squeeze(y[1:2])
+    view += 1
+    return y * 1
+
+
+def written_through_views_of_views(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    y.T[1:3][::-1][...] = x[::-1, 1:3].T
+    y[::2, ::-1] *= 3
+    return y + 1, y.sum(axis=0)
+
+
+def shifted_over_itself(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    y[1:] = y[:-1]
+    y[...] = y[::-1]
+    return y * 1
+
+
+def two_rows_of_one_parameter(xp: Any, m: Any, x: Any) -> Any:
+    return x * m.pair.data[0] + m.pair.data[1]
+
+
+def minus_its_own_first_row(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    y -= y[0]
+    return y * 1
+
+
+def an_array_of_an_array(xp: Any, m: Any, x: Any) -> Any:
+    return xp.array(x) * 2, xp.asarray(x) + 1, xp.array(x, dtype="float64")
+
+
+def filled_with_a_number(xp: Any, m: Any, x: Any) -> Any:
+    total = x.sum()
+    return xp.full((3,), total) * 2, xp.full_like(x, 2) + total, xp.zeros_like(x) + total
+
+
+def numbers_are_not_changed_in_place(xp: Any, m: Any, x: Any) -> Any:
+    total = x.sum()
+    before = total
+    total += 1
+    total *= 3
+    return (x * total + before,)
+
+
+def product_into_its_operand(xp: Any, m: Any, x: Any) -> Any:
+    y = xp.matmul(x.T, x)
+    xp.matmul(y, y.T, out=y)
+    return y * 1
+
+
+def sum_into_its_operand(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    y.sum(axis=0, out=y[0])
+    return y * 1
+
+
+def sum_into_a_view(xp: Any, m: Any, x: Any) -> Any:
+    y = xp.ones_like(x)
+    xp.sum(x, axis=0, out=y[2])
+    xp.add(x.T, 1, out=y.T) if x is None else xp.add(x[:2].T, 1, out=y[3:5].T)
+    return y * 1
+
+
+def means(xp: Any, m: Any, x: Any) -> Any:
+    whole = (x * 10).astype("int64")
+    half = (x * 20000).astype("float16")
+    return x.mean(), xp.mean(x, axis=0), whole.mean(axis=1), (x > 0).mean(0), half.mean(axis=0)
+
+
+def reductions(xp: Any, m: Any, x: Any) -> Any:
+    y = x.reshape(2, 3, 4)
+    return (
+        y.sum(axis=(0, 2)),
+        xp.max(y, axis=1, keepdims=True),
+        y.T.min(axis=-1),
+        y.sum(axis=1, dtype="float64"),
+        xp.sum(y[:, ::-1, 1:], axis=0),
+    )
+
+
+def matrix_times_vector(xp: Any, m: Any, x: Any) -> Any:
+    return x[:, :1] @ x[:1, 0] if False else xp.matmul(x[:, :1], x[0, :1]), x[:, :1] @ x[:1, :]
+
+
+def joined(xp: Any, m: Any, x: Any) -> Any:
+    return (
+        xp.concatenate([x, x.T.reshape(6, 4)], axis=1),
+        xp.concatenate([x[:2], x[::-1]], axis=None) * 2,
+        xp.stack([x, x * 2], axis=-1),
+        xp.stack([x[0], m.pair.data[1]]),
+    )
+
+
+def chosen(xp: Any, m: Any, x: Any) -> Any:
+    return xp.where(x > 0.1, x, 1), xp.where(x - x, 2.0, x), xp.where(x[0] > 0, x, m.w.data)
+
+
+def clipped(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    return x.clip(-0.1, 0.2), xp.clip(x, x.T.reshape(6, 4), 1), xp.clip(y, 0, 1, out=y) * 3
+
+
+def types(xp: Any, m: Any, x: Any) -> Any:
+    whole = (x * 10).astype("int64")
+    return (
+        whole * 2 + 1,
+        whole / 3,
+        (whole // 2) * 1.5,
+        (x > 0) * 2.0,
+        x.astype(bool) * 1.0,
+        whole**2,
+        x.astype("float16") * 3,
+        whole.astype("int32") + 1,
+        x.astype("float32", copy=False) + 1,
+    )
+
+
+def powers(xp: Any, m: Any, x: Any) -> Any:
+    y = xp.absolute(x) + 1
+    y **= 2
+    whole = (x * 10).astype("int64")
+    return y**0.5, y**-1, 2**x, whole**2.0, x ** np.float64(2), y**1.5
+
+
+def other_type_in_place(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    big = xp.full(x.shape, 1e30, dtype="float64")
+    xp.multiply(big, x * 1e-20, out=y)
+    y[...] = x.astype("float64") * 2
+    y += big * 1e-30
+    whole = xp.zeros(x.shape, dtype="int64")
+    whole[...] = x * 10
+    return y * 1, whole + 1
+
+
+def overflows_only_in_the_narrow_type(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    xp.multiply(x.astype("float64") * 1e300, 1e-300, out=y)
+    return y * 1
+
+
+def axes_of_length_one(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    y[0] = x[1:2]
+    y[1] = 3
+    y[2] = [1.0, 2.0, 3.0, 4.0]
+    y[3, 1] = x[0, 0]
+    y[np.int64(4)][:2] = 5
+    return y * 1
+
+
+def gathered_by_indices(xp: Any, m: Any, x: Any) -> Any:
+    return x[[2, 0, 1]] * 2, x[:, np.array([1, 1])], x[x.argmax(axis=0)], x[1, None, ::-1]
+
+
+def contiguous(xp: Any, m: Any, x: Any) -> Any:
+    return xp.ascontiguousarray(x.T).reshape(-1) * 2, x.T.copy().reshape(8, 3), xp.copy(x.T) + 1
+
+
+def positional_outs(xp: Any, m: Any, x: Any) -> Any:
+    y = twice(x)
+    xp.add(y, 1, y)
+    xp.matmul(y.T, x, xp.zeros((4, 4), dtype="float32"))
+    return y * 1
+
+
+def shapes_and_sizes(xp: Any, m: Any, x: Any) -> Any:
+    return x / x.size + x.shape[0] * x.ndim
+
+
+def parameter_views(xp: Any, m: Any, x: Any) -> Any:
+    w = m.w.data
+    return x + w.T.reshape(6, 4), x @ w.T, w[::-1] * x, w.reshape(3, 8).T.reshape(-1) * 2
+
+
+PLAYED = [f for f in list(globals().values()) if getattr(f, "__code__", None)]
+PLAYED = [f for f in PLAYED if f.__code__.co_varnames[:3] == ("xp", "m", "x")]
+
+
+@pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
+@pytest.mark.parametrize("function", PLAYED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("way", WAYS)
+def test_played(function: Any, way: str, monkeypatch: Any) -> None:
+    with gathered(way, monkeypatch) as backend:
+        assert compared(function, backend)
+
+
+# What is not played: it is not known what else changes, or it is not the same from step to step.
+
+
+def written_after_a_reshape_that_may_copy(x: Any, xp: Any) -> Any:
+    y = xp.tanh(x.reshape(-1, 2, 2).swapaxes(1, 2))
+    flat = y.swapaxes(1, 2).reshape(-1, 4)
+    y += 1
+    return flat * 2
+
+
+def a_reshape_that_may_copy_is_written(x: Any, xp: Any) -> Any:
+    y = xp.exp(x.T)
+    y.T.reshape(-1)[2:5] = 7
+    return y * 2
+
+
+def broadcast_and_changed(x: Any, xp: Any) -> Any:
+    y = x * 2
+    view = xp.broadcast_to(y[0], (6, 4))
+    y += 1
+    return view * 2
+
+
+def diagonal_and_changed(x: Any, xp: Any) -> Any:
+    y = x * 2
+    view = xp.diagonal(y)
+    y += 1
+    return view * 2
+
+
+def input_changed(x: Any, xp: Any) -> Any:
+    x *= 2
+    return x + 1
+
+
+def sum_in_an_array_of_ones_own(x: Any, xp: Any) -> Any:
+    total = np.zeros((6, 4), "float32")
+    np.add(total, x, out=total)
+    return total + x
+
+
+def written_by_a_function(x: Any, xp: Any) -> Any:
+    y = x * 2
+    np.nan_to_num(y, copy=False, nan=1.0)
+    np.cumsum(x, 0, None, y)
+    return y * 2
+
+
+def joined_into(x: Any, xp: Any) -> Any:
+    y = xp.zeros((12, 4), dtype="float32")
+    xp.concatenate([x, x], out=y)
+    return y * 2
+
+
+def begun_with_a_number(x: Any, xp: Any) -> Any:
+    return np.add.reduce(x, 0, initial=5.0)
+
+
+def two_results(x: Any, xp: Any) -> Any:
+    return divmod(x, 0.3)[1]
+
+
+def a_list_of_numbers(x: Any, xp: Any) -> Any:
+    return xp.array([x.sum(), x.max()]) if xp is np else x[0, :2] * xp.array([x.sum(), 1.0])
+
+
+REFUSED = [f for f in list(globals().values()) if getattr(f, "__code__", None)]
+REFUSED = [f for f in REFUSED if f.__code__.co_varnames[:2] == ("x", "xp")]
+
+
+@pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("way", ["loops", "one by one"])
+def test_left_to_the_layers_own_code(function: Any, way: str, monkeypatch: Any) -> None:
+    with gathered(way, monkeypatch) as backend, pytest.warns(UserWarning, match="layer by layer"):
+        assert not compared(lambda xp, m, x: function(x, xp), backend)
+
+
+CHOICES: dict[str, Callable[[Any, int], Any]] = {
+    "indices": lambda x, n: x[np.roll(np.arange(6), n)],
+    "a slice": lambda x, n: x[n : n + 3] * 2,
+    "where to write": lambda x, n: (x * 2)[n].sum() + x,
+    "an axis": lambda x, n: x.reshape(3, 2, 4).sum(axis=(n, 2)).reshape(-1)[:2],
+    "an argument": lambda x, n: np.roll(x, n),
+    "a keyword": lambda x, n: np.clip(x, a_min=0.1 * n, a_max=2.0),
+    "a type": lambda x, n: np.add(x, 1, dtype=["float32", "float64"][n]) > 2,
+    "an order": lambda x, n: (lambda a, b: a - b)(*[x * 2, x * 3][:: 1 - 2 * n]),
+    "a result": lambda x, n: [x * 2, x * 3][n],
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=list(CHOICES))
+def test_choices_that_differ_between_two_traces_are_noticed(choice: Any) -> None:
+    numbers = iter((0, 1))
+
+    def function(module: Any, x: Any) -> Any:
+        return (choice(x, next(numbers)),)
+
+    backend = ldl.get_backend()
+    assert not backend.record(function, (nn.Identity(),), (next(inputs()),)).played
+
+
+def test_a_layer_whose_buffers_overlap_runs_its_own_code() -> None:
+    class Overlaps(nn.Identity):
+        def __init__(self) -> None:
+            self.state = np.zeros((6, 4), "float32")
+            self.part = self.state[2:]
+
+        def forward(self, x: Any) -> Any:
+            self.state += x
+            y = self.part * 2
+            self.state += 1
+            return y + self.part.sum()
+
+    layer = Overlaps()
+
+    def function(module: Any, x: Any) -> Any:
+        return (module.forward(x),)
+
+    backend = ldl.get_backend()
+    assert not backend.record(function, (layer,), (next(inputs()),)).played
+    assert not layer.state.any()
+
+
+def test_draws_whose_numbers_nobody_needs_move_their_stream_all_the_same() -> None:
+    class Wasteful(nn.Identity):
+        def __init__(self) -> None:
+            self.stream = ldl.random.Stream(3, ldl.random.NOISE)
+
+        def forward(self, x: Any) -> Any:
+            self.backend.uniform(x.shape, x.dtype, self.stream.next())
+            return x + self.backend.uniform(x.shape, x.dtype, self.stream.next())
+
+    played, own = Wasteful(), Wasteful()
+    x = next(inputs())
+    recording = ldl.get_backend().record(lambda m, x: (m.forward(x),), (played,), (x,))
+    assert recording.played
+    for _ in range(3):
+        np.testing.assert_allclose(recording(x)[0], own.forward(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["host", "device"])
+def test_a_plan_refuses_what_is_no_view_of_its_memory(way: str) -> None:
+    trace = Trace()
+    a = np.zeros((3, 4), "float32")
+    out = np.zeros(12, "float32")
+    flat = Ref(trace.external(a), (("transpose", ()), ("reshape", (-1,))))
+    host = CudaOnHost()
+    place = Hosts(host.connection, host.to_numpy, ()) if way == "device" else None
+    good, bad = (
+        Op(np.copyto, (Ref(trace.external(out)),), (x,))
+        for x in (Ref(flat.value, (("reshape", (-1,)),)), flat)
+    )
+    for op, results in ((good, [Ref(flat.value)]), (bad, []), (good, [flat])):
+        trace.ops = [op]
+        if op is good and results[0].path == ():
+            Plan(trace, [], results, None, place)
+        else:
+            with pytest.raises(CannotTraceError, match="copy, made once"):
+                Plan(trace, [], results, None, place)
