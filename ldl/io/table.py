@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,49 +18,49 @@ _NUMPYS = {
 }
 
 
-def to_tensors(rows: list[Row]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_tensors(rows: list[Row]) -> tuple[dict[str, Tensor], list[list[list[str]]]]:
     """The tensors and what a header says of them.
 
-    A column is of Python's numbers ("int64"), of NumPy's ("numpy.float32"), or a JSON text of
-    anything else ("text"). A layout is the order of columns in a row; the tensor "rows" has the
-    number of every row's.
+    Rows of the same names and types in the same order have a layout in common, and the tensor
+    "rows" has the number of every row's. A layout's columns, [name, kind] in the header, are of
+    Python's numbers ("int64"), of NumPy's ("numpy.float32"), or a JSON text of anything else
+    ("text"); the tensor of column i of layout n is "n.i".
     """
-    columns: dict[tuple[str, str], list[Any]] = {}
-    layouts: dict[tuple[tuple[str, str], ...], int] = {}
+    layouts: dict[Any, tuple[int, list[Row]]] = {}
     order = []
     for row in rows:
-        layout = tuple([(name, _kind(value)) for name, value in row.items()])
-        order.append(layouts.setdefault(layout, len(layouts)))
-        for column, value in zip(layout, row.values(), strict=True):
-            columns.setdefault(column, []).append(value)
-    numbers = {column: i for i, column in enumerate(columns)}
+        signature = tuple(row), tuple(map(type, row.values()))
+        number, alike = layouts.setdefault(signature, (len(layouts), []))
+        order.append(number)
+        alike.append(row)
     tensors = {"rows": np.array(order, np.int64)}
-    for (name, kind), values in columns.items():
-        tensors[str(numbers[name, kind])] = _column(name, kind, values)
-    return tensors, {
-        "columns": [list(column) for column in columns],
-        "layouts": [[numbers[column] for column in layout] for layout in layouts],
-    }
+    header = []
+    for (names, types), (number, alike) in layouts.items():
+        columns = []
+        for i, (name, kind) in enumerate(zip(names, types, strict=True)):
+            said, tensors[f"{number}.{i}"] = _column(name, kind, [row[name] for row in alike])
+            columns.append([name, said])
+        header.append(columns)
+    return tensors, header
 
 
 def from_tensors(tensors: dict[str, Tensor], header: Any) -> list[Row]:
     """The rows that `to_tensors` was given; ValueError for what it never makes."""
-    columns, layouts = _checked(header)
+    layouts = _checked(header)
     order = _vector(tensors, "rows", "int64")
-    counts = [0] * len(columns)
     if order.size and not 0 <= order.min() <= order.max() < len(layouts):
         raise ValueError("a row of the history has no layout")
-    for i, count in enumerate(np.bincount(order, minlength=len(layouts)).tolist()):
-        for column in layouts[i]:
-            counts[column] += count
-    values = []
-    for i, (name, kind) in enumerate(columns):
-        found = _values(tensors, str(i), kind)
-        if len(found) != counts[i]:
-            raise ValueError(f"the history has {len(found)} figures {name!r}, not {counts[i]}")
-        values.append(iter(found))
-    taken = [[(columns[i][0], values[i].__next__) for i in layout] for layout in layouts]
-    return [{name: take() for name, take in taken[i]} for i in order.tolist()]
+    counts = np.bincount(order, minlength=len(layouts)).tolist()
+    alike = []
+    for number, (columns, count) in enumerate(zip(layouts, counts, strict=True)):
+        names = [name for name, _ in columns]
+        values = [_values(tensors, f"{number}.{i}", kind) for i, (_, kind) in enumerate(columns)]
+        if any(len(found) != count for found in values):
+            raise ValueError(f"the history has not {count} figures of each of {', '.join(names)}")
+        whole = zip(*values, strict=True) if values else iter([()] * count)
+        alike.append([dict(zip(names, row, strict=True)) for row in whole])
+    following = [iter(found) for found in alike]
+    return [next(following[number]) for number in order.tolist()]
 
 
 def integers(values: list[int]) -> Tensor:
@@ -78,20 +77,19 @@ def from_integers(tensors: dict[str, Tensor], name: str, length: int) -> list[in
     return found
 
 
-def _kind(value: Any) -> str:
-    kind = _PYTHONS.get(type(value))
-    if kind is None:
-        numpys = _NUMPYS.get(type(value))
-        return "text" if numpys is None else f"numpy.{numpys}"
-    return "text" if kind == "int64" and not -(2**63) <= value < 2**63 else kind
-
-
-def _column(name: str, kind: str, values: list[Any]) -> Tensor:
+def _column(name: Any, kind: type, values: list[Any]) -> tuple[str, Tensor]:
+    """The kind of a column, and its tensor."""
     if not isinstance(name, str):
         raise TypeError(f"figures are named by texts, and a row of the history has {name!r}")
-    if kind == "text":
-        return to_text(values, f"the figure {name!r}")
-    return np.array(values, kind.removeprefix("numpy."))
+    said = _PYTHONS.get(kind)
+    if said is not None:
+        try:
+            return said, np.array(values, said)
+        except OverflowError:
+            pass
+    elif kind in _NUMPYS:
+        return f"numpy.{_NUMPYS[kind]}", np.array(values, _NUMPYS[kind])
+    return "text", to_text(values, f"the figure {name!r}")
 
 
 def _values(tensors: dict[str, Tensor], name: str, kind: str) -> list[Any]:
@@ -113,34 +111,20 @@ def _vector(tensors: dict[str, Tensor], name: str, dtype: str) -> Tensor:
     return array
 
 
-def _checked(header: Any) -> tuple[list[tuple[str, str]], list[list[int]]]:
-    """The columns and layouts of a header."""
+def _checked(header: Any) -> list[list[tuple[str, str]]]:
+    """The layouts of a header."""
     kinds = {"text", *_PYTHONS.values(), *(f"numpy.{name}" for name in _NUMPYS.values())}
 
     def is_column(given: Any) -> bool:
-        return (
-            isinstance(given, list)
-            and len(given) == 2
-            and isinstance(given[0], str)
-            and isinstance(given[1], str)
-            and given[1] in kinds
-        )
+        if not isinstance(given, list) or len(given) != 2:
+            return False
+        return all(isinstance(part, str) for part in given) and given[1] in kinds
 
     def is_layout(given: Any) -> bool:
-        if not isinstance(given, list) or not all(type(i) is int for i in given):
+        if not isinstance(given, list) or not all(map(is_column, given)):
             return False
-        if not all(0 <= i < len(columns) for i in given):
-            return False
-        return len({columns[i][0] for i in given}) == len(given)
+        return len({name for name, _ in given}) == len(given)
 
-    if not isinstance(header, dict):
-        raise ValueError("the history is not described")
-    columns = _list_of(header.get("columns"), is_column, "columns")
-    layouts = _list_of(header.get("layouts"), is_layout, "layouts")
-    return [(name, kind) for name, kind in columns], layouts
-
-
-def _list_of(given: Any, fits: Callable[[Any], bool], what: str) -> list[Any]:
-    if not isinstance(given, list) or not all(map(fits, given)):
-        raise ValueError(f"the history's {what} are not what they must be")
-    return given
+    if not isinstance(header, list) or not all(map(is_layout, header)):
+        raise ValueError("the history is not described as it must be")
+    return [[(name, kind) for name, kind in layout] for layout in header]
