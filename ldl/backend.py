@@ -80,6 +80,19 @@ class Backend(Kernels):
 
     # ---- the boundary: the only places where data changes sides ------------------------------
 
+    def plain(self, x: Any) -> Any:
+        """An array of a subclass of this backend's, such as np.memmap, as a plain one.
+
+        TypeError where it means more than its numbers, as a masked array does. Anything else as it
+        is: calls of layers and losses bring nothing over.
+        """
+        kind = self.array_type
+        return self.asarray(x) if isinstance(x, kind) and type(x) is not kind else x
+
+    def owns(self, x: Any) -> bool:
+        """Whether x is an array of this backend, which layers can compute with."""
+        return isinstance(x, self.array_type)
+
     @property
     def device(self) -> str:
         """The device's name, for people."""

@@ -57,7 +57,10 @@ class Kernels:
     xp: Any
 
     def asarray(self, data: Any, dtype: DType = None) -> Array:
-        """Bring data of any origin to this backend, copying only where it must."""
+        """Bring data of any origin to this backend, copying only where it must.
+
+        What `ldl.arrays` refuses is refused: masked arrays, complex numbers, what is no numbers.
+        """
         raise NotImplementedError
 
     # ---- kernels: matrix products -------------------------------------------------------------

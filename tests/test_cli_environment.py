@@ -274,6 +274,31 @@ def test_a_picture_that_fails_costs_a_line(
     assert written() == FILES - {lost[name] for name in names}
 
 
+@pytest.mark.parametrize("count", [1, 12])
+@pytest.mark.parametrize("shape", [(8, 8), (3, 200), (200, 3), None], ids=str)
+def test_all_that_a_picture_says_can_be_read(
+    drawn: None, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...] | None, count: int
+) -> None:
+    def sizes(figure: Any) -> tuple[Any, list[Any], list[Any]]:
+        figure.draw_without_rendering()
+        texts = [figure._suptitle, *(a.yaxis.label for a in figure.axes), figure.axes[-1].title]
+        cells = [axes.get_window_extent().size for axes in figure.axes]
+        return figure.bbox, [t.get_window_extent() for t in texts if t and t.get_text()], cells
+
+    monkeypatch.setattr(plots, "_png", sizes)
+    x = np.zeros((count, int(np.prod(shape or 30))), np.float32)
+    title = "a long name of a data set, salt-pepper:0.123456 noise: PSNR over 1,000,000 samples"
+    samples: Any = plots.draw_samples(x, x, x, None, shape, title)
+    curves: Any = plots.draw_loss([1.0], [1.0], 0.1, "squared error", title * 2)
+    for page, texts, cells in (samples, curves):
+        assert len(texts) > 1
+        assert all(page.x0 <= t.x0 and t.x1 <= page.x1 for t in texts)
+        assert all(page.y0 <= t.y0 and t.y1 <= page.y1 for t in texts)
+        assert page.width < 2500
+        assert page.height < 2500
+        assert min(map(min, cells)) > 60
+
+
 @pytest.mark.filterwarnings("default")
 def test_pictures_are_the_same_whatever_matplotlib_is_told(
     drawn: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ldl import random
+from ldl import arrays, random
 from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording
 from ldl.nn.differentiable import DeviceError
 from ldl_cupy.device import Device
@@ -98,11 +98,19 @@ class CupyBackend(Backend):
         return name.decode()
 
     def asarray(self, data: Any, dtype: DType = None) -> Array:
-        """A C-contiguous array on the device; it does not wait for a copy from the host."""
-        if not isinstance(data, np.ndarray) or not data.nbytes:
-            return self.xp.asarray(data, dtype=dtype, order="C")
-        host = np.asarray(data, dtype, order="C")
-        if not host.dtype.isnative or host.dtype.kind not in "biufc":
+        """A C-contiguous array on the device, of all that `ldl.arrays` reads, and of any device's.
+
+        It does not wait for a copy from the host.
+        """
+        data = arrays.detached(data)
+        if isinstance(data, self.array_type) or hasattr(data, "__cuda_array_interface__"):
+            found = self.xp.asarray(data, order="C")
+            arrays.check_kind(found.dtype)
+            return self.xp.asarray(found, dtype=dtype, order="C")
+        host = arrays.host(data, dtype)
+        if host.dtype.itemsize > 8:  # long doubles
+            host = host.astype(np.float64)
+        if not host.nbytes:
             return self.xp.asarray(host)
         raw = self.connection.empty(host.nbytes)
         self.connection.send(host.reshape(-1).view(np.uint8), raw)

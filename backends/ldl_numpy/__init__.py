@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ldl import random
+from ldl.arrays import host
 from ldl.backend import Backend, DType, Recording
 
 __all__ = ["NumpyBackend"]
@@ -44,10 +45,8 @@ class NumpyBackend(Backend):
             return platform.processor() or platform.machine()
 
     def asarray(self, data: Any, dtype: DType = None) -> np.ndarray[Any, Any]:
-        """A C-contiguous array; device arrays that have `get` (CuPy's) are fetched."""
-        if hasattr(type(data), "__cuda_array_interface__") and hasattr(data, "get"):
-            data = data.get()
-        return np.asarray(data, dtype=dtype, order="C")
+        """A C-contiguous array of all that `ldl.arrays` reads; a device's arrays are fetched."""
+        return host(data, dtype)
 
     def to_numpy(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The array itself."""

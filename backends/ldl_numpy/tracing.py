@@ -84,6 +84,10 @@ class TracingBackend(Backend):
         self.xp = TracedNamespace(trace)
         self.streams = {(s.seed, s.stream): s for s in streams}
 
+    def owns(self, x: Any) -> bool:
+        """Also NumPy's arrays, which are constants."""
+        return isinstance(x, (Traced, np.ndarray))
+
     def asarray(self, data: Any, dtype: DType = None) -> Any:
         """A traced array."""
         return self.xp.asarray(data, dtype=dtype) if dtype is not None else self.xp.asarray(data)

@@ -81,19 +81,19 @@ def draw_samples(
 
     indices = pick(labels, len(clean), COLUMNS if image_shape else COLUMNS // 2)
     rows = {"clean": clean, "noisy": noisy, "denoised": denoised}
-    ratio = image_shape[0] / image_shape[1] if image_shape else 0.6
+    ratio = _ratio(image_shape) if image_shape else 0.6
     width = 0.95 if image_shape else 1.9
-    size = (1.3 + width * len(indices), 0.65 + 3 * (width * ratio + 0.22))
+    size = (max(1.3 + width * len(indices), 5.0), 0.65 + 3 * (width * ratio + 0.22))
     figure = Figure(figsize=size, dpi=150)
     grid = figure.subplots(
         3,
         len(indices),
         squeeze=False,
         gridspec_kw={
-            "left": 1.2 / figure.get_figwidth(),
-            "right": 1 - 0.1 / figure.get_figwidth(),
-            "top": 1 - 0.55 / figure.get_figheight(),
-            "bottom": 0.1 / figure.get_figheight(),
+            "left": 1.2 / size[0],
+            "right": (1.2 + width * len(indices)) / size[0],
+            "top": 1 - 0.55 / size[1],
+            "bottom": 0.1 / size[1],
             "wspace": 0.06,
             "hspace": 0.22 / (width * ratio),
         },
@@ -105,8 +105,20 @@ def draw_samples(
         axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=11, labelpad=8)
         for axes, index in zip(axes_row, indices, strict=True):
             _draw_sample(axes, name, values[index], clean[index], image_shape)
-    figure.suptitle(shown(title), fontsize=12, y=1 - 0.16 / figure.get_figheight(), va="top")
+    _fit(figure.suptitle(shown(title), fontsize=12, y=1 - 0.16 / size[1], va="top"), figure)
     return _png(figure)
+
+
+def _ratio(image_shape: tuple[int, ...]) -> float:
+    """Height to width of an image as it is shown: a long one is stretched until it can be seen."""
+    return min(max(image_shape[0] / image_shape[1], 0.45), 3.0)
+
+
+def _fit(text: Any, figure: Any) -> None:
+    """Make a title as small as the figure's width asks for."""
+    wide, room = text.get_window_extent().width, 0.96 * figure.bbox.width
+    if wide > room:
+        text.set_fontsize(text.get_fontsize() * room / wide)
 
 
 def _draw_sample(
@@ -114,7 +126,8 @@ def _draw_sample(
 ) -> None:
     axes.set(xticks=[], yticks=[])
     if image_shape:
-        axes.imshow(sample.reshape(image_shape), cmap="gray", vmin=0, vmax=1)
+        aspect = _ratio(image_shape) * image_shape[1] / image_shape[0]
+        axes.imshow(sample.reshape(image_shape), cmap="gray", vmin=0, vmax=1, aspect=aspect)
         axes.spines[:].set_visible(False)
     else:
         colour = {"clean": "black", "noisy": NOISY, "denoised": DENOISED}[name]
@@ -146,7 +159,7 @@ def draw_loss(
         axes.axhline(floor, color=GREY, linestyle=":", label=f"a perfect output  {floor:.4f}")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{loss} per pixel")
-    axes.set_title(shown(title), fontsize=11)
+    _fit(figure.suptitle(shown(title), fontsize=11), figure)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
+from ldl.arrays import check_kind, on_device, taken
 from ldl.backend import Array, Backend, DType, get_backend
 from ldl.data.noise import Noise
 from ldl.random import Stream
@@ -28,7 +30,7 @@ class Arrays:
 
     def __init__(self, x: Any, y: Any = None, noise: Noise | None = None) -> None:
         self.x = _array(x)
-        self.y = self.x if y is None else _array(y)
+        self.y = self.x if y is None or y is x else _array(y)
         self.noise = noise
         if noise is not None and not isinstance(noise, Noise):
             raise TypeError(
@@ -60,10 +62,12 @@ class Arrays:
         x = backend.asarray(self.x, dtype)
         if getattr(self.noise, "cuts", False):
             self._check_range(self.x if isinstance(self.x, np.ndarray) else x)
-        if self.y is self.x:
-            return Arrays(x, noise=self.noise)
-        kept = labels and self.y.ndim == 1
-        return Arrays(x, backend.asarray(self.y, None if kept else dtype), self.noise)
+        placed = copy(self)
+        placed.x = placed.y = x
+        if self.y is not self.x:
+            kept = labels and self.y.ndim == 1
+            placed.y = backend.asarray(self.y, None if kept else dtype)
+        return placed
 
     def checksum(self, dtype: DType) -> int:
         """A number that tells these samples, cast, from others; reads `CHECKED` of each array."""
@@ -196,10 +200,8 @@ def as_data(data: Any) -> Arrays | Stored:
 
 
 def _array(data: Any) -> Any:
-    if hasattr(data, "dtype") and hasattr(data, "ndim") and hasattr(data, "reshape"):
-        array = data
-    else:
-        array = np.asarray(data)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"data must be numbers, got an array of {array.dtype}")
-    return array
+    """The data where it stands: a device's array as it is, anything else as one on the host."""
+    if not on_device(data):
+        return taken(data)
+    check_kind(data.dtype)
+    return data

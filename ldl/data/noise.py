@@ -7,12 +7,28 @@ the same noise on every backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from math import isfinite
+from typing import Any
 
 from ldl.backend import Array, Backend
 from ldl.nn.changes import Marked
+from ldl.nn.differentiable import check_floating
 from ldl.numbers import real
 from ldl.random import Stream
+
+
+def _guarded(call: Callable[..., Array]) -> Callable[..., Array]:
+    """The call, after a check that x is a batch of floating numbers, no subclass of an array's."""
+
+    @wraps(call)
+    def entrance(self: Noise, x: Array, stream: Stream, backend: Backend) -> Array:
+        x = backend.plain(x)
+        check_floating(self, x, backend)
+        return call(self, x, stream, backend)
+
+    return entrance
 
 
 class Noise(Marked):
@@ -22,6 +38,12 @@ class Noise(Marked):
     low, high = 0.0, 1.0
     cuts = False
     """Whether values are cut to [0, 1]; data beyond are then refused, once, before they are cut."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let `__call__` have floating numbers alone."""
+        super().__init_subclass__(**options)
+        if "__call__" in vars(cls):
+            setattr(cls, "__call__", _guarded(vars(cls)["__call__"]))  # noqa: B010
 
     def __init__(self, strength: float) -> None:
         self.strength = real("the strength of noise", strength)

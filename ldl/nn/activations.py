@@ -31,6 +31,7 @@ class Activation(Module):
 
     def backward(self, grad: Array) -> Array:
         """f'(x) ∂L/∂y."""
+        check_floating(self, grad)
         x, y = self.take()
         return self.derivative(grad, x, y)
 

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from typing import overload
 
 from ldl.backend import Array
-from ldl.nn.module import Module, check_gradient
+from ldl.nn.module import Module, check_batch, check_gradient
 
 
 class Sequential(Module):
@@ -72,6 +72,7 @@ class Residual(Module):
 
     def backward(self, grad: Array) -> Array:
         """g plus the gradient through f."""
+        check_batch(self, grad)
         return grad + check_gradient(self.body, self.body.backward(grad.copy()))
 
 
@@ -104,6 +105,7 @@ class Parallel(Module):
 
     def backward(self, grad: Array) -> Array:
         """The sum of the branches' gradients for their share of g."""
+        check_batch(self, grad)
         if self.merge == "sum":
             shares = [grad.copy() for _ in self.branches]
         else:
@@ -118,11 +120,13 @@ class Flatten(Module):
 
     def forward(self, x: Array) -> Array:
         """x of shape (N, the rest)."""
+        check_batch(self, x)
         self.keep(x.shape)
         return x.reshape(x.shape[0], -1)
 
     def backward(self, grad: Array) -> Array:
         """Grad in the shape of x."""
+        check_batch(self, grad)
         return grad.reshape(self.take()).copy()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Self
+from functools import wraps
+from typing import Any, ClassVar, Self
 
 from ldl.backend import Backend, get_backend
 from ldl.calls import text
@@ -34,6 +35,59 @@ def evaluation() -> Iterator[None]:
         _evaluating.reset(token)
 
 
+def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, which gets arrays of subclasses of the backend's as plain ones.
+
+    So that `a * b` is an elementwise product in it, and no element is masked.
+    """
+
+    @wraps(method)
+    def entrance(self: Any, *given: Any, **named: Any) -> Any:
+        kind = self.backend.array_type
+        for x in given:
+            if type(x) is not kind:
+                given = tuple(map(self.backend.plain, given))
+                break
+        if named:
+            named = {name: self.backend.plain(x) for name, x in named.items()}
+        return method(self, *given, **named)
+
+    return entrance
+
+
+def check_floating(taker: Any, x: Any, backend: Backend | None = None) -> None:
+    """TypeError for what is no array of floating numbers, ValueError for one without axes."""
+    check_batch(taker, x, backend)
+    if x.dtype.kind != "f":
+        way = "take x.real or abs(x)" if x.dtype.kind == "c" else "use x.astype(...)"
+        raise TypeError(f"{taker!r} takes floating numbers, got {x.dtype}: {way}")
+
+
+def check_batch(taker: Any, x: Any, backend: Backend | None = None) -> None:
+    """TypeError for what is no array of the backend, ValueError for one without axes."""
+    check_owned(taker, x, backend)
+    if not x.ndim:
+        raise ValueError(
+            f"{taker!r} takes a batch, got a number without axes: give an array of samples, such "
+            "as x.reshape(1, 1)"
+        )
+
+
+def check_owned(taker: Any, x: Any, backend: Backend | None = None) -> None:
+    """TypeError for what is no array of the backend, or of the taker's."""
+    backend = backend or taker.backend
+    if not backend.owns(x):
+        raise foreign(taker, backend, x)
+
+
+def foreign(taker: Any, backend: Backend, x: Any) -> DeviceError:
+    """The error for what is no array of the backend."""
+    return DeviceError(
+        f"{taker!r} is on {backend.name} but got {_kind(x)}: bring it over with "
+        "model.backend.asarray(...), or move the model with model.to(...)"
+    )
+
+
 class Differentiable(Marked):
     """What modules and losses share: a backend, a mode, and one slot between the two passes.
 
@@ -42,12 +96,21 @@ class Differentiable(Marked):
     """
 
     unmarked = frozenset({"_kept"})
+    entrances: ClassVar[tuple[str, ...]] = ()
+    """The methods that take arrays: plain ones, whatever subclass they are called with."""
 
     backend: Backend
 
     _training: bool
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _kept: tuple[Any, ...] | None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Guard the entrances that the subclass writes."""
+        super().__init_subclass__(**options)
+        for name in cls.entrances:
+            if name in vars(cls):
+                setattr(cls, name, guarded(vars(cls)[name]))
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the backend, and the arguments from which a saved model is built again."""
@@ -107,10 +170,7 @@ class Differentiable(Marked):
         return value
 
     def _foreign(self, x: Any) -> DeviceError:
-        return DeviceError(
-            f"{self!r} is on {self.backend.name} but got {_kind(x)}: bring it over with "
-            "model.backend.asarray(...), or move the model with model.to(...)"
-        )
+        return foreign(self, self.backend, x)
 
     def __repr__(self) -> str:
         args, kwargs = self._arguments

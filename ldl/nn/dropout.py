@@ -35,5 +35,6 @@ class Dropout(Module):
 
     def backward(self, grad: Array) -> Array:
         """m ⊙ g / (1 - p); g itself where the layer alone was in eval mode."""
+        check_floating(self, grad)
         mask: Array = self.take()
         return grad.copy() if mask is None else grad * mask

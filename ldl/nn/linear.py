@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ldl.backend import Array
 from ldl.nn import init
-from ldl.nn.module import Module
+from ldl.nn.module import Module, check_floating, check_owned
 from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
 
@@ -43,6 +43,7 @@ class Linear(Module):
 
     def backward(self, grad: Array) -> Array:
         """dW = Xᵀ G, db = Σ_rows G; returns dX = G Wᵀ."""
+        check_floating(self, grad)
         x = self.take()
         if self.bias is not None:
             self.bias.accumulate_rows(grad)
@@ -76,6 +77,7 @@ class TiedLinear(Module):
 
     def backward(self, grad: Array) -> Array:
         """dW gains Gᵀ X, db = Σ_rows G; returns dX = G W."""
+        check_floating(self, grad)
         x = self.take()
         if self.bias is not None:
             self.bias.accumulate_rows(grad)
@@ -85,6 +87,7 @@ class TiedLinear(Module):
 
 def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:
     """TypeError for a type other than the weight's, ValueError for a shape but (N, width)."""
+    check_owned(layer, x)
     if x.dtype != weight.dtype:
         other = f", or the model with model.to(dtype={str(x.dtype)!r})"
         raise TypeError(

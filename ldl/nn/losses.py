@@ -9,8 +9,9 @@ from __future__ import annotations
 from math import prod
 from typing import ClassVar, Self
 
+from ldl.arrays import check_kind
 from ldl.backend import Array, Backend, get_backend
-from ldl.nn.module import Differentiable
+from ldl.nn.module import Differentiable, check_owned
 from ldl.numbers import real
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
@@ -28,6 +29,7 @@ class Loss(Differentiable):
     do with input and target what he likes before `backward`.
     """
 
+    entrances = ("forward", "backward", "check", "check_input")
     reduction: str = "mean"
     takes_labels: ClassVar[bool] = False
     """Whether a target of shape (N,) holds class labels, which keep their integer type."""
@@ -82,8 +84,8 @@ class Loss(Differentiable):
 
     def _check_device(self, input: Array, target: Array) -> None:
         for array in (input, target):
-            if not isinstance(array, self.backend.array_type):
-                raise self._foreign(array)
+            check_owned(self, array)
+            check_kind(array.dtype)
 
     def _set_reduction(self, reduction: str) -> None:
         if reduction not in REDUCTIONS:

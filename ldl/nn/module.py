@@ -10,6 +10,9 @@ from ldl.nn._state import load_state
 from ldl.nn._summary import summarize
 from ldl.nn.differentiable import DeviceError as DeviceError
 from ldl.nn.differentiable import Differentiable as Differentiable
+from ldl.nn.differentiable import check_batch as check_batch
+from ldl.nn.differentiable import check_floating as check_floating
+from ldl.nn.differentiable import check_owned as check_owned
 from ldl.nn.differentiable import evaluation as evaluation
 from ldl.nn.differentiable import passing
 from ldl.nn.parameter import Parameter
@@ -48,6 +51,8 @@ class Module(Differentiable):
     It is saved, loaded, moved by `to` and kept in checkpoints like any parameter; no optimizer
     touches it, not by weight decay either. `ldl.check_gradients` tells whether a backward is right.
     """
+
+    entrances = ("forward", "backward")
 
     # ---- the two passes -----------------------------------------------------------------------
 
@@ -188,6 +193,8 @@ class Module(Differentiable):
         """
         batch_size = positive_integer("batch_size", batch_size)
         x = self.backend.asarray(x, self.dtype)
+        if x.ndim == 0:
+            raise ValueError(f"predict takes a batch, got the number {x}: give an array of samples")
         with evaluation():
             if len(x) <= batch_size:
                 return self(x)
@@ -197,12 +204,6 @@ class Module(Differentiable):
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their output shapes for one sample, and their parameters."""
         return summarize(self, input_shape)
-
-
-def check_floating(layer: Module, x: Array) -> None:
-    """TypeError for an array of integers."""
-    if x.dtype.kind != "f":
-        raise TypeError(f"{layer!r} takes floating numbers, got {x.dtype}: use x.astype(...)")
 
 
 def check_gradient(layer: Module, grad: Array | None) -> Array:

@@ -54,10 +54,13 @@ class Parameter(Marked):
         """Add `grad`, of the parameter's shape, to the gradient."""
         if not self.requires_grad:
             return
+        grad = self.backend.plain(grad)
         if tuple(grad.shape) != self.shape:
             raise ValueError(
                 f"a gradient of shape {tuple(grad.shape)} for a parameter of shape {self.shape}"
             )
+        if grad.dtype.kind == "c":
+            raise TypeError(f"a gradient of {grad.dtype} for a parameter: take grad.real")
         out = self.grad_memory()
         if self.has_grad:
             out += grad

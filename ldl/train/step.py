@@ -9,6 +9,7 @@ from operator import index
 from typing import Any
 
 from ldl.backend import Array, Recording
+from ldl.data.batching import Arrays
 from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
 from ldl.nn.losses import Loss
@@ -69,6 +70,9 @@ class TrainStep:
 
     def __call__(self, x: Array, y: Array) -> Array:
         """One step on a batch; returns its loss before the update."""
+        kind = self.model.backend.array_type
+        if type(x) is not kind or type(y) is not kind:
+            x, y = self._taken(x, y)
         recording = self._recording(x, y)
         if self._apart:
             x = self._corruption(x)
@@ -118,6 +122,14 @@ class TrainStep:
                 self.optimizer.step()
                 self._keep(recording, i, value)
         return self._losses[:count].copy()
+
+    def _taken(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """A batch of any origin as `fit` takes it, cast to the model's type."""
+        if y is None:
+            raise TypeError("a step takes (x, y), got None for y: give x itself to an autoencoder")
+        model = self.model
+        placed = Arrays(x, y).send(model.backend, model.dtype, self.loss.takes_labels)
+        return placed.x, placed.y
 
     def _keep(self, recording: Recording, i: int, value: Array) -> None:
         """Write a loss, which the next step overwrites, to its place."""
