@@ -130,6 +130,8 @@ class Stream:
         self._turns = np.random.default_rng(0)
         self.fails = ""
         """What cannot be captured."""
+        self.lacks = ""
+        """What CuPy does not have."""
         self.refuses = ""
         """What sources that hold it do not compile for."""
         self.room: float = float("inf")
@@ -178,6 +180,8 @@ class Stream:
 
     def compute(self, function: Any, args: Any, kwargs: Any) -> Any:
         """An operation of CuPy's own: a result in memory that is filled when its turn comes."""
+        if getattr(function, "__name__", "") == self.lacks:
+            raise TypeError(f"no implementation found for {self.lacks}")
         args, kwargs = _plain(args), _plain(kwargs)
         out = kwargs.get("out")
         put = self._put if self._captured is None else self._note

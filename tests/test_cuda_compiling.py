@@ -79,3 +79,14 @@ def test_a_kernel_is_compiled_for_each_device_that_uses_it(host: Any) -> None:
         host.connection.number = lambda number=number: number
         host.functions.of(texts._kernels.texts)
     assert host.connection.log.count("module") == 2
+
+
+def test_what_cupy_does_not_have_is_known_when_a_step_is_recorded(host: Any) -> None:
+    def running(model: Any, x: Any) -> tuple[Any, ...]:
+        return (model.backend.xp.cumsum(model(x), axis=1),)
+
+    for lacks in ("", "cumsum"):
+        host.connection.lacks = lacks
+        recording = host.record(running, (nn.Identity(),), (host.asarray(X),))
+        assert recording.played is not bool(lacks)
+    assert "TypeError: no implementation found for cumsum" in recording.why

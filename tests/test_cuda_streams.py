@@ -95,3 +95,15 @@ def test_predictions_on_two_streams_in_turn_are_of_their_own_inputs(
                 np.asarray(y), right.predict(X * (i + 1)), rtol=1e-4, atol=1e-5
             )
     assert any(isinstance(x, Graph) for x in recording.known.values()) is together
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_recorded_on_one_stream_is_played_on_another(host: Any, seed: int) -> None:
+    scales = np.arange(1.0, 7.0, dtype="float32")
+    host.connection.current = "other"
+    recording = host.record(lambda model, x: (x * scales,), (nn.Identity(),), (host.asarray(X),))
+    host.connection.current = "default"
+    with host.together():
+        (y,) = recording(host.asarray(X))
+    host.connection.finish(seed)
+    np.testing.assert_allclose(np.asarray(y), X * scales, rtol=1e-6)

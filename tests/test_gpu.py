@@ -9,7 +9,7 @@ import pytest
 
 import ldl
 from catalog import LOSSES, ROWS, named
-from ldl import data, nn, random
+from ldl import data, nn, optim, random
 from test_device_discipline import loss_passes, passes
 from test_device_training import OPTIMIZERS, X, fit, steps
 
@@ -82,3 +82,23 @@ def test_host_arrays_arrive_as_they_are(dtype: str) -> None:
     backend = ldl.get_backend("cupy")
     for given in (host, host.T, host[:, ::2], host[:0]):
         np.testing.assert_array_equal(backend.to_numpy(backend.asarray(given)), given)
+
+
+def test_steps_on_two_streams_in_turn_follow_the_hosts() -> None:
+    import cupy
+
+    losses = []
+    for backend in (ldl.get_backend("cupy"), ldl.get_backend("numpy")):
+        streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
+        cupy.cuda.Device().synchronize()
+        with ldl.use_backend(backend):
+            ldl.manual_seed(3)
+            model = nn.Sequential(nn.Linear(6, 300), nn.Tanh(), nn.Linear(300, 6))
+            step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model, 0.01))
+            own = []
+            for i in range(40):
+                with streams[i % 2]:
+                    x = backend.asarray(np.tile(X[:, :6], (50, 1)) * (1 + i % 3))
+                    own.append(step(x, x))
+            losses.append([float(backend.to_numpy(value)) for value in own])
+    np.testing.assert_allclose(*losses, rtol=1e-3)

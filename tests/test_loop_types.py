@@ -140,17 +140,14 @@ def assert_numpys(names: list[str], found: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def device() -> Any:
-    """A device on the host that has compiled all cases' kernels, in one module."""
-    texts: dict[str, str] = {}
+def texts() -> dict[str, str]:
+    """The sources of all cases' kernels."""
+    found: dict[str, str] = {}
     backend = CudaOnHost()
-    backend.functions.of = lambda given: texts.update(given)  # type: ignore[assignment]
+    backend.functions.of = lambda given: found.update(given)  # type: ignore[assignment]
     for names in GROUPS:
         recorded(backend, names)
-    compiled = CudaOnHost()
-    compiled.functions.of(texts)
-    compiled.texts = texts  # type: ignore[attr-defined]
-    return compiled
+    return found
 
 
 def test_loops_do_every_operation_on_every_type_that_numpy_does() -> None:
@@ -160,20 +157,26 @@ def test_loops_do_every_operation_on_every_type_that_numpy_does() -> None:
 
 
 @needs_nvrtc
-def test_every_operation_on_every_type_compiles(device: Any) -> None:
-    made = nvrtc.compile_cuda(common() + "\n".join(device.texts.values()), "sm_90")
-    assert made.keys() == device.texts.keys()
+def test_every_operation_on_every_type_compiles(texts: dict[str, str]) -> None:
+    made = nvrtc.compile_cuda(common() + "\n".join(texts.values()), "sm_90")
+    assert made.keys() == texts.keys()
 
 
-@needs_gcc
-def test_a_device_gives_numpys_numbers_and_types(device: Any) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [pytest.param("host", marks=needs_gcc), pytest.param("gpu", marks=pytest.mark.gpu)],
+)
+def test_a_device_gives_numpys_numbers_and_types(where: str, texts: dict[str, str]) -> None:
+    backend: Any = CudaOnHost() if where == "host" else get_backend("cupy")
+    backend.functions.of(texts)  # in one module
     for names in GROUPS:
-        recording, arrays = recorded(device, names)
+        recording, arrays = recorded(backend, names)
         others = set(recording.does) - {"loop", "join"}
         assert others <= set(APART.get(kinds(names[0])[0], ())), names
         with np.errstate(all="ignore"):
-            assert_numpys(names, recording(*arrays))
-    assert device.connection.log.count("module") == 1
+            assert_numpys(names, [backend.to_numpy(r) for r in recording(*arrays)])
+    if where == "host":
+        assert backend.connection.log.count("module") == 1
 
 
 @pytest.mark.parametrize("kind", ["i8", "b1"])

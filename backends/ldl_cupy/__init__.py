@@ -142,6 +142,7 @@ class CupyBackend(Backend):
         from ldl_cupy.record import DeviceStep
         from ldl_numpy.record import Unplayed, reason
 
+        self.connection.turn()
         try:
             return DeviceStep(self, function, parts, inputs)
         except DeviceError:
@@ -165,6 +166,7 @@ class CupyBackend(Backend):
         from ldl_cupy.record import InPlace, Prepared
         from ldl_numpy.record import reason
 
+        self.connection.turn()
         try:
             return Prepared(self, kernel, arrays, numbers, constants)
         except Exception as error:

@@ -102,8 +102,23 @@ class Kernels:
         self._compiled[source.name](grid, block, (*sizes, *source.numbers, *arrays, *zeros))
 
     def _translated(self, op: Op) -> Op:
+        if op.ufunc == "loop":
+            return op
         run = self._known(op)
-        return op if run is None else Op(run, op.inputs, op.outputs, ufunc=op.ufunc)
+        done = op if run is None else Op(run, op.inputs, op.outputs, ufunc=op.ufunc)
+        if not (isinstance(op.run, Draw) or op.ufunc.startswith("matmul")):
+            self._try(done)
+        return done
+
+    def _try(self, op: Op) -> None:
+        """Do it once to ones, so that what CuPy cannot do is known when a step is recorded."""
+        made: dict[Value, Any] = {}
+        given = []
+        for x in (*op.inputs, *op.outputs):
+            if isinstance(x, Ref) and x.value not in made:
+                made[x.value] = self._xp.ones(x.value.shape, x.value.dtype)
+            given.append(x.resolve(made[x.value]) if isinstance(x, Ref) else x)
+        op.run(*given)
 
     def _known(self, op: Op) -> Run | None:
         """What does it here; None for what is left to CuPy."""
