@@ -129,6 +129,36 @@ def test_a_loss_of_ones_own_trains_alike_recorded_and_layer_by_layer(kind: Any) 
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+class Overwriting(nn.Loss):
+    """The sum of (x - t)², written over both."""
+
+    reduction = "sum"
+
+    def forward(self, input: Any, target: Any) -> Any:
+        input -= target
+        target[...] = 0
+        self.keep(input)
+        return (input * input).sum()
+
+    def backward(self, grad: Any = None) -> Any:
+        return 2 * self.take()
+
+
+def test_a_loss_that_writes_over_its_arguments_changes_no_data_and_no_metric() -> None:
+    rows = []
+    for loss in (Overwriting(), nn.MSELoss("sum")):
+        ldl.manual_seed(0)
+        model, x, t = nn.Linear(3, 3), X.copy(), T.copy()
+        sgd = optim.SGD(model, 0.01)
+        history = ldl.fit(model, (x, t), loss, sgd, 2, batch_size=6, metrics="mse")
+        rows.append([history["loss"], history["mse"]])
+        figures = ldl.evaluate(model, (x, t), loss, "mse")
+        rows[-1].append([figures["loss"], figures["mse"]])
+        np.testing.assert_array_equal(x, X)
+        np.testing.assert_array_equal(t, T)
+    np.testing.assert_allclose(*rows, rtol=1e-5)
+
+
 class Rows(nn.ElementwiseLoss):
     """One number a row, where one an element is wanted."""
 

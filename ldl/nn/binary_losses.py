@@ -37,13 +37,15 @@ class BCELoss(_BinaryLoss):
 
     def value(self, x: Array, t: Array) -> Array:
         """-t log x - (1 - t) log(1 - x)."""
-        rest, log = 1 - x, self._log
-        return self.backend.xp.where(x * rest < 0, inf, -(t * log(x) + (1 - t) * log(rest)))
+        log = self._log
+        value = -(t * log(x) + (1 - t) * log(1 - x))
+        return self.backend.xp.where(self._outside(x), inf, value)
 
     def derivative(self, x: Array, t: Array) -> Array:
-        """(x - t) / (x(1 - x))."""
-        floor = max(1e-12, self._tiny(x))
-        return (x - t) / self.backend.xp.maximum(x * (1 - x), floor)
+        """(x - t) / (x(1 - x)), and 0 outside [0, 1], where no step may go."""
+        xp = self.backend.xp
+        p = xp.where(self._outside(x), t, x)
+        return (p - t) / xp.maximum(p * (1 - p), max(1e-12, self._tiny(x)))
 
     def check_input(self, input: Array) -> None:
         """ValueError where the input lies outside [0, 1]."""
@@ -57,6 +59,9 @@ class BCELoss(_BinaryLoss):
                 f"{self!r} takes probabilities in [0, 1]: end the model with a Sigmoid, or use "
                 "BCEWithLogitsLoss"
             )
+
+    def _outside(self, x: Array) -> Array:
+        return self.backend.xp.abs(x - 0.5) > 0.5
 
     def _log(self, p: Array) -> Array:
         xp = self.backend.xp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from ldl.backend import Array
@@ -10,12 +10,13 @@ from ldl.data.batching import Arrays, Data
 from ldl.nn.module import Module
 from ldl.random import Stream
 from ldl.train.callbacks import Run
-from ldl.train.evaluation import Tally, check_targets
+from ldl.train.evaluation import check_targets, score
 from ldl.train.history import History
 from ldl.train.metrics import Metric
 from ldl.train.progress import Progress
 from ldl.train.start import Start
 from ldl.train.step import TrainStep
+from ldl.train.tally import Tally
 
 
 class DivergedError(ArithmeticError):
@@ -50,6 +51,9 @@ class Epochs:
         self.run, self.step, self.data, self.bar = run, step, data, bar
         self.batch_size, self.together, self.metrics = batch_size, together, metrics
         self._order: Array = None
+        self._outputs: tuple[int, ...] = ()
+        """The shape of the outputs, once it is known."""
+        self._shares = self._denominator()
         self._start = Start(run)
         self._modes = [(module, module.training) for module in run.model.modules()]
 
@@ -57,7 +61,8 @@ class Epochs:
         """One epoch, in the order of the host's indices; its figures."""
         run, backend = self.run, self.run.model.backend
         self._start.take()
-        tally = Tally(backend, run.loss, self.metrics)
+        place = f"epoch {run.epoch}, "
+        tally = Tally(backend, run.loss, self.metrics, self._weights(order), place)
         run.model.train()
         for module, mode in self._modes:
             module.training = mode
@@ -65,22 +70,65 @@ class Epochs:
         if isinstance(self.data, Arrays) and self.together > 1:
             done = self._whole_batches(self.data, order, tally)
         rest = order if order is None else order[done:]
-        unchecked = not isinstance(self.data, Arrays) and run.epoch == 1
         for x, y in self.data.batches(backend, self.batch_size, rest):
-            if unchecked:
-                check_targets(run.model, run.loss, self.metrics, x, y)
+            if not self._outputs:
+                self._outputs = check_targets(run.model, run.loss, self.metrics, x, y)
             value = self.step(x, y)
-            tally.add(len(x), value, self.step.output, y)
+            like = y.ndim == len(self._outputs)
+            shape = tuple(y.shape) if like else (len(x), *self._outputs[1:])
+            if not isinstance(self.data, Arrays):
+                tally.check(shape, y)
+            tally.add(value, shape, self.step.output, y)
             self.bar.batch(run.epoch, len(x), value)
-        row = tally.means()
+        try:
+            row = tally.means()
+            if isnan(row["loss"]) and not tally.counts():
+                raise ValueError(f"{place}no sample counts: every label is the one to be ignored")
+        except ValueError:
+            self._start.put_back()
+            raise
         if not (isfinite(row["loss"]) and self._start.sound()):
             bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
             what = "the loss" if bad else self._start.what()
-            epoch, batch = run.epoch, (bad or [len(tally.sizes)])[0]
+            epoch, batch = run.epoch, (bad or [tally.batches])[0]
             self._start.put_back()
             run.epoch -= 1
             raise DivergedError(epoch, batch, what, run.history)
         return row
+
+    def validate(self, data: Data, seed: int) -> dict[str, float]:
+        """The figures of data that are held out."""
+        run, size = self.run, max(self.batch_size, 1024)
+        place = f"epoch {run.epoch}, validation, "
+        try:
+            return score(run.model, data, run.loss, self.metrics, size, seed, place)
+        except ValueError:
+            self._start.put_back()
+            raise
+
+    def _denominator(self) -> Array | float:
+        """What each sample of whole data counts in the loss, one number where all count alike."""
+        data = self.data
+        if not isinstance(data, Arrays):
+            return 0.0
+        self._outputs = (len(data), *self.run.model.predict(data.x[:1]).shape[1:])
+        shares = self.run.loss.denominator(self._outputs, data.y)
+        if isinstance(shares, (int, float)):
+            return shares / len(data)
+        least, most = float(shares.min()), float(shares.max())
+        return least if least == most else shares
+
+    def _weights(self, order: Any) -> list[Array | float] | None:
+        """The denominators of an epoch's batches, where its samples stay the same."""
+        if not isinstance(self.data, Arrays):
+            return None
+        size, shares = self.batch_size, self._shares
+        if isinstance(shares, float):
+            return [shares * len(order[i : i + size]) for i in range(0, len(order), size)]
+        backend = self.run.model.backend
+        taken, whole = backend.take(shares, backend.asarray(order)), len(order) // size * size
+        parts = [taken[:whole].reshape(-1, size).sum(axis=1)] if whole else []
+        return parts + ([taken[whole:].sum()] if whole < len(order) else [])
 
     def _whole_batches(self, data: Arrays, order: Any, tally: Tally) -> int:
         """Steps on all batches but the last, `together` at once; how many samples they had."""
@@ -93,7 +141,7 @@ class Epochs:
         for first in range(0, len(starts), self.together):
             some = starts[first : first + self.together]
             values = self.step.run(data.x, data.y, self._order, size, some)
-            tally.add_losses(size, values)
+            tally.add_losses(values)
             self.bar.batch(self.run.epoch, size * len(some), values[-1])
         return len(starts) * size
 

@@ -19,7 +19,7 @@ from ldl.train.arguments import check_arguments, settings
 from ldl.train.callbacks import Callback, EarlyStopping, Run, as_callbacks
 from ldl.train.checkpoint import load_checkpoint, save_checkpoint
 from ldl.train.epochs import Epochs, streams_of
-from ldl.train.evaluation import Metrics, check_targets, score
+from ldl.train.evaluation import Metrics, check_targets
 from ldl.train.history import History
 from ldl.train.metrics import as_metrics
 from ldl.train.past import Past
@@ -64,16 +64,17 @@ def fit(
         data: x (an autoencoder's input is its target), (x, y), an `ldl.data.Arrays` (which adds
             noise), or an iterable of batches (x, y) that can be iterated again. Arrays are cast
             and moved to the model's device once, and reshuffled every epoch.
-        loss: with reduction "mean", "batchmean" or "sum". Targets are checked once, before the
-            first step.
+        loss: with reduction "mean", "batchmean" or "sum". Targets are checked, those of arrays
+            before the first step, those of batches in every epoch, at its end.
         optimizer: over the model's parameters, or some of them.
         epochs: how many times to go through the data, those of a resumed run included.
         batch_size: samples a step; the last batch of an epoch holds what is left.
         validation: data whose loss and metrics are reported as `val_loss` and so on; its noise, if
             any, is the same in every epoch.
         metrics: names ("mse", "mae", "accuracy", "psnr"), functions of (output, target) that give
-            a mean over the batch, or `Metric`s; one or several. The accuracy is that of the loss:
-            of every element for BCELoss and BCEWithLogitsLoss, else of the largest output.
+            a mean over the batch or a pair (sum, count), or `Metric`s; one or several. The accuracy
+            is that of the loss: of every element for BCELoss and BCEWithLogitsLoss, else of the
+            largest output, where the label is not ignored.
         callbacks: `Callback`s such as `EarlyStopping`, or functions of the `Run`, called after
             every epoch; one or several.
         seed: of shuffles, noise and dropout. For a new model, one seed gives one result, bit for
@@ -87,13 +88,14 @@ def fit(
             metrics are asked for. By default what suits the backend: 1 on NumPy, 32 on CuPy.
 
     Returns:
-        The History: a row of figures for every epoch. `loss` is the mean over the epoch's samples,
-        each taken before its batch's update; `seconds` is the epoch's wall time.
+        The History: a row of figures for every epoch. `loss` is that of all the epoch's samples
+        together, each taken before its batch's update; `seconds` is the epoch's wall time.
 
     Raises:
         DivergedError: the loss, a weight or the optimizer's state is no longer finite; all is as
             it was at the epoch's start.
-        ValueError, TypeError: data, targets or settings that do not fit each other.
+        ValueError, TypeError: data, targets or settings that do not fit each other; for those that
+            show in the course of an epoch, its start is restored.
         CheckpointError: the checkpoint is damaged or that of a run with other settings.
         OSError: the checkpoint cannot be written.
     """
@@ -169,7 +171,7 @@ def fit(
                 order = random.permutation(samples, Key(seed, shuffle, run.before + run.epoch))
             row = plan.train(order)
             if held_out is not None:
-                scores = score(model, held_out, loss, figures, max(batch_size, 1024), seed)
+                scores = plan.validate(held_out, seed)
                 row |= {f"val_{name}": value for name, value in scores.items()}
             row = {"epoch": run.epoch, **row, "lr": lr, "seconds": perf_counter() - began}
             run.history.rows.append(row)

@@ -7,11 +7,14 @@ from functools import partial
 from math import inf, log10
 from typing import Any
 
-from ldl.backend import Array
+from ldl.backend import Array, Backend
 from ldl.nn.binary_losses import BCELoss, BCEWithLogitsLoss
 from ldl.nn.losses import Loss
 
-Function = Callable[[Any, Array, Array], Array]
+Figure = Any
+"""A mean, or a pair (sum, count): numbers or scalars of the device."""
+
+Function = Callable[[Any, Array, Array], Figure]
 Shape = tuple[int, ...]
 
 
@@ -20,12 +23,14 @@ COLUMNS = ("epoch", "loss", "val_loss", "lr", "seconds")
 
 
 class Metric:
-    """A named mean over samples, and what becomes of the mean in the end.
+    """A named figure of outputs and targets, and what becomes of it in the end.
 
-    `function(xp, output, target)` gives the batch's mean as a scalar of the device. Batches are
-    averaged by their sizes; `finish` then makes the figure of that average, so that a PSNR is that
-    of the pooled error. `fits` says whether there is a figure for outputs and targets of two
-    shapes; without it there is for all.
+    `function(xp, output, target)` gives the batch's mean, a number or a scalar of the device, which
+    counts by the batch's samples; or a pair, what it counted and how many there were, whose sums
+    are then divided, so that what does not count, as ignored labels, counts nowhere. It gets arrays
+    that nobody else reads, and nobody writes to what it returns. `finish` makes the figure of the
+    quotient over all batches, so that a PSNR is that of the pooled error. `fits` says whether there
+    is a figure for outputs and targets of two shapes; without it there is for all.
     """
 
     def __init__(
@@ -48,34 +53,80 @@ class Metric:
                 f"of shape {target}: leave it out, or give targets that fit"
             )
 
+    def count(
+        self, backend: Backend, output: Array, target: Array
+    ) -> tuple[Array | float, Array | float, bool]:
+        """The function's numerator or mean of a batch, its denominator, and whether it is a mean.
 
-def mean_squared_error(xp: Any, output: Array, target: Array) -> Array:
-    """The mean over all elements of (output - target)²."""
-    d = output - target
-    return (d * d).mean()
+        Numbers of the host, or copies of the device's.
+        """
+        self.check(tuple(output.shape), tuple(target.shape))
+        given = self.function(backend.xp, output.copy(), target.copy())
+        mean = not (isinstance(given, tuple) and len(given) == 2)
+        value, size = (given, len(output)) if mean else given
+        return self._number(value, backend), self._number(size, backend), mean
+
+    def _number(self, given: Any, backend: Backend) -> Array | float:
+        array: Array = given
+        if isinstance(given, backend.array_type) and array.size == 1:
+            return array.copy()
+        try:
+            return float(given)
+        except (TypeError, ValueError):
+            shown = getattr(given, "shape", type(given).__name__)
+            raise ValueError(
+                f"the metric {self.name!r} gave {shown}, not one number: let it give the batch's "
+                "mean, or a pair (sum, count)"
+            ) from None
 
 
-def mean_absolute_error(xp: Any, output: Array, target: Array) -> Array:
-    """The mean over all elements of |output - target|."""
-    return xp.abs(output - target).mean()
+def mean_squared_error(xp: Any, output: Array, target: Array) -> Figure:
+    """The sum over all elements of (output - target)², and their number."""
+    d = _wide(output) - _wide(target)
+    return (d * d).sum(), d.size
 
 
-def accuracy(xp: Any, output: Array, target: Array) -> Array:
-    """The share of rows whose largest output is the label, or the largest of the distribution.
+def mean_absolute_error(xp: Any, output: Array, target: Array) -> Figure:
+    """The sum over all elements of |output - target|, and their number."""
+    return xp.abs(_wide(output) - _wide(target)).sum(), output.size
 
-    For outputs of one column, which have no largest, the share on the target's side of 1/2.
+
+def accuracy(ignored: int | None, xp: Any, output: Array, target: Array) -> Figure:
+    """The rows whose largest output is the label, or the largest of the distribution, and all rows.
+
+    For outputs of one column, which have no largest, the rows on the target's side of 1/2. Rows
+    labelled `ignored` count for nothing, and no row with a NaN is right.
     """
     if _is_column(output.shape):
-        hit = (output > 0.5) == (target > 0.5).reshape(output.shape)
-    else:
-        labels = target if target.ndim == output.ndim - 1 else target.argmax(axis=-1)
-        hit = output.argmax(axis=-1) == labels
-    return hit.mean()
+        return _on_one_side(0.5, output, target.reshape(output.shape))
+    right = output.max(axis=-1) > -inf
+    if target.ndim == output.ndim:
+        right &= target.max(axis=-1) > -inf
+        target = target.argmax(axis=-1)
+    right &= output.argmax(axis=-1) == target
+    if ignored is None or target.dtype.kind not in "iu":
+        return right.sum(), right.size
+    counted = target.astype("int64") != ignored
+    return (right & counted).sum(), counted.sum()
 
 
-def binary_accuracy(threshold: float, xp: Any, output: Array, target: Array) -> Array:
-    """The share of elements on the same side: outputs of `threshold`, targets of 1/2."""
-    return ((output > threshold) == (target > 0.5)).mean()
+def binary_accuracy(threshold: float, xp: Any, output: Array, target: Array) -> Figure:
+    """The elements on the same side, outputs of `threshold` and targets of 1/2, and all elements.
+
+    No element that is NaN is right.
+    """
+    return _on_one_side(threshold, output, target)
+
+
+def _on_one_side(threshold: float, output: Array, target: Array) -> Figure:
+    right = (output > threshold) == (target > 0.5)
+    right &= (output == output) & (target == target)
+    return right.sum(), output.size
+
+
+def _wide(a: Array) -> Array:
+    """float32 at least, in which sums of many squares are numbers."""
+    return a if a.dtype.itemsize > 2 else a.astype("float32")
 
 
 def psnr(mse: float) -> float:
@@ -100,7 +151,7 @@ def _classes(output: Shape, target: Shape) -> bool:
 _NAMED = {
     "mse": Metric("mse", mean_squared_error, fits=_alike),
     "mae": Metric("mae", mean_absolute_error, fits=_alike),
-    "accuracy": Metric("accuracy", accuracy, fits=_classes),
+    "accuracy": Metric("accuracy", partial(accuracy, None), fits=_classes),
     "psnr": Metric("psnr", mean_squared_error, psnr, fits=_alike),
 }
 
@@ -109,7 +160,8 @@ def as_metrics(metrics: Any, loss: Loss) -> list[Metric]:
     """One metric or several: by name, as they are, or functions of (output, target).
 
     The accuracy is the loss's: for BCELoss and BCEWithLogitsLoss, whose outputs are independent
-    labels, of every element at the threshold 1/2 or 0, else of the largest output of every row.
+    labels, of every element at the threshold 1/2 or 0, else of the largest output of every row but
+    those whose label the loss ignores.
     """
     metrics = () if metrics is None else metrics
     single = isinstance(metrics, (str, Metric)) or callable(metrics)
@@ -134,6 +186,9 @@ def _as_metric(given: Any, loss: Loss) -> Metric:
         if given == "accuracy" and isinstance(loss, (BCELoss, BCEWithLogitsLoss)):
             function = partial(binary_accuracy, 0.5 if isinstance(loss, BCELoss) else 0.0)
             return Metric(given, function, fits=_alike)
+        ignored = getattr(loss, "ignore_index", None)
+        if given == "accuracy" and ignored is not None:
+            return Metric(given, partial(accuracy, ignored), fits=_classes)
         return _NAMED[given]
     if isinstance(given, type) or not (callable(given) and hasattr(given, "__name__")):
         raise TypeError(_wrong(given))
@@ -153,7 +208,7 @@ def _of_function(given: Any) -> Metric:
         ) from error
     except ValueError:  # a builtin that has no signature
         pass
-    return Metric(given.__name__, lambda xp, output, target: xp.asarray(given(output, target)))
+    return Metric(given.__name__, lambda xp, output, target: given(output, target))
 
 
 def _wrong(given: Any) -> str:

@@ -200,7 +200,7 @@ def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, 
     """The loss and the output; leaves the gradients in the parameters."""
     model.zero_grad()
     output = model(x)
-    value = loss.forward(output, y)
+    value = loss.forward(output.copy(), y.copy())
     model.backward(loss.backward())
     return value, output
 

@@ -1,0 +1,130 @@
+"""Tally: what batches gave, added up to the figures of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from math import fsum, isfinite, nan
+from typing import Any
+
+from ldl.backend import Array, Backend
+from ldl.nn.losses import Loss, total
+from ldl.train.metrics import Metric, Shape
+
+
+class Tally:
+    """Batches' losses and metrics, kept on the device until someone asks.
+
+    Each is a numerator and a denominator to the end, so that the figures are those of all samples
+    whatever the batches: a label that is ignored counts nowhere. `weights` are the denominators of
+    the batches' losses where they are known beforehand; `place` begins the messages of errors.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        loss: Loss,
+        metrics: list[Metric],
+        weights: Iterable[Array | float] | None = None,
+        place: str = "",
+    ) -> None:
+        self.backend, self.loss, self.metrics, self.place = backend, loss, metrics, place
+        self.batches = 0
+        self._values: list[Array | float] = []
+        self._known = weights is not None
+        self._weights: list[Array | float] = list(weights or ())
+        self._figures: list[list[tuple[Any, Any]]] = [[] for _ in metrics]
+        self._means: list[bool] = [False] * len(metrics)
+        self._faults: dict[int, tuple[Array, str]] = {}
+
+    def add(self, value: Array, shape: Shape, output: Array, target: Array) -> None:
+        """Count a batch of outputs of that shape; metrics get copies of them and of the target."""
+        self.batches += 1
+        self._values.append(total(value) if self.loss.reduction == "none" else value)
+        if not self._known:
+            share = self.loss.denominator(shape, target)
+            self._weights.append(share if isinstance(share, (int, float)) else total(share))
+        for i, metric in enumerate(self.metrics):
+            value, count, self._means[i] = metric.count(self.backend, output, target)
+            self._figures[i].append((value, count))
+
+    def add_losses(self, values: Array) -> None:
+        """Count as many batches as there are losses in a vector."""
+        self.batches += len(values)
+        self._values.append(values)
+
+    def check(self, output: Shape, target: Array) -> None:
+        """Check a batch's target, before it is counted; its values when the figures are read."""
+        fault = self.loss.fault(output, target)
+        if fault is None:
+            self.loss.check(output, target)
+        else:
+            message = self.loss.refusal(output, tuple(target.shape))
+            self._faults[self.batches + 1] = fault, message
+
+    def losses(self) -> list[float]:
+        """Every batch's loss; waits for the device."""
+        return self._read(self._values)[0]
+
+    def means(self) -> dict[str, float]:
+        """Loss and metrics over all samples, NaN where none counts; waits for the device.
+
+        Raises ValueError for targets and for values that the loss finds wrong, naming the batch.
+        """
+        if not self.batches:
+            raise ValueError("the data set gave no batches")
+        faults = [fault for fault, _ in self._faults.values()]
+        pairs = [[pair[i] for pair in pairs] for pairs in self._figures for i in (0, 1)]
+        losses, weights, found, *figures = self._read(self._values, self._weights, faults, *pairs)
+        self._refuse(losses, found)
+        if self.loss.reduction == "sum":
+            result = {"loss": _sum(losses)}
+        else:
+            result = {"loss": _ratio(losses, weights, self.loss.reduction != "none")}
+        for i, metric in enumerate(self.metrics):
+            values, counts = figures[2 * i : 2 * i + 2]
+            result[metric.name] = metric.finish(_ratio(values, counts, self._means[i]))
+        return result
+
+    def counts(self) -> bool:
+        """Whether any sample counts in the loss."""
+        return self.loss.reduction == "sum" or any(self._read(self._weights)[0])
+
+    def _refuse(self, losses: list[float], faults: list[float]) -> None:
+        """ValueError for the first batch that the loss finds wrong."""
+        for (batch, (_, message)), bad in zip(self._faults.items(), faults, strict=True):
+            if bad:
+                raise ValueError(f"{self.place}batch {batch}: {message}")
+        for batch, value in enumerate(losses, start=1):
+            try:
+                self.loss.check_value(value)
+            except ValueError as error:
+                raise ValueError(f"{self.place}batch {batch}: {error}") from None
+
+    def _read(self, *lists: list[Any]) -> list[list[float]]:
+        """Lists of numbers of the device and of the host, fetched at once."""
+        there = [x.reshape(-1) for values in lists for x in values if not _here(x)]
+        fetched = iter(())
+        if there:
+            fetched = iter(self.backend.to_numpy(self.backend.xp.concatenate(there)).tolist())
+        return [
+            [y for x in values for y in ([x] if _here(x) else islice(fetched, x.size))]
+            for values in lists
+        ]
+
+
+def _here(x: Any) -> bool:
+    return isinstance(x, (int, float))
+
+
+def _ratio(values: list[float], weights: list[float], means: bool) -> float:
+    """Σ wv / Σ w for means v, Σ v / Σ w for sums; NaN where no batch has weight."""
+    whole = fsum(weights)
+    if means:
+        values = [w * v if w else 0.0 for v, w in zip(values, weights, strict=True)]
+    return _sum(values) / whole if whole else nan
+
+
+def _sum(values: list[float]) -> float:
+    """The sum, also of infinities."""
+    return fsum(values) if all(map(isfinite, values)) else sum(values)
