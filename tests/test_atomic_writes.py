@@ -234,6 +234,24 @@ def test_whatever_the_system_takes_for_a_name_can_be_written(tmp_path, monkeypat
     assert path.read_text() == "epoch\n1\n"
 
 
+@pytest.mark.parametrize("name", ["a\nb", os.fsdecode(b"\xff"), "\x1b[31m", "$x {} %s"])
+def test_a_file_that_is_refused_is_named_on_one_line(tmp_path, name):
+    path = tmp_path / name
+    write_tensors(path, {}, {})
+    whole = path.read_bytes()
+    model = ldl.nn.Linear(2, 1)
+    for content in (b"", b"short", whole[:-1], whole[:20] + b"x" + whole[21:], whole):
+        path.write_bytes(content)
+        with pytest.raises(ldl.CheckpointError) as caught:
+            load(path)
+        assert str(caught.value).isprintable()
+        optimizer = ldl.optim.SGD(model, lr=0.1)
+        data = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+        with pytest.raises(ldl.CheckpointError) as caught:
+            ldl.fit(model, data, ldl.nn.MSELoss(), optimizer, 1, checkpoint=path, resume=True)
+        assert str(caught.value).isprintable()
+
+
 def test_a_name_that_is_too_long_is_the_systems_error_and_names_the_file(tmp_path):
     path = tmp_path / ("n" * 256)
     for attempt in (check_writable, lambda p: write_atomically(p, b"")):

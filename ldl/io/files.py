@@ -23,6 +23,8 @@ from zlib import crc32
 
 import numpy as np
 
+from ldl.console import shown
+
 Path = str | os.PathLike[str]
 Tensor = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,7 +39,10 @@ _FIX = "restore it from a copy, or save it again"
 
 
 class CheckpointError(ValueError):
-    """A file that is damaged, foreign or hostile; the message names it, the fault and the fix."""
+    """A file that is damaged, foreign or hostile; one line names it, the fault and the fix."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 # ---- replacing a file ----------------------------------------------------------------------------
@@ -67,11 +72,8 @@ def check_writable(path: Path) -> None:
         target = os.path.realpath(path)
         _mode(target)
         temporary = f"{_temporary(target)}{os.urandom(8).hex()}.tmp"
-        try:
-            open(temporary, "xb").close()
-        finally:
-            with suppress(OSError):
-                os.unlink(temporary)
+        open(temporary, "xb").close()
+        os.unlink(temporary)
 
 
 @contextmanager
