@@ -153,8 +153,9 @@ def test_whatever_stands_in_it_a_checkpoint_is_taken_whole_or_refused(
     path = tmp_path / "run.ckpt"
     World().fit(path)
     tensors, header = read_tensors(path)
-    world = World()
-    world.fit(tmp_path / "other.ckpt", 1)
+    going = World()
+    going.fit(tmp_path / "other.ckpt", 1)
+    world = copy.deepcopy(going)
     before = world.state()
     tried = taken = 0
     said: list[str] = []
@@ -170,7 +171,8 @@ def test_whatever_stands_in_it_a_checkpoint_is_taken_whole_or_refused(
             raise AssertionError(what) from None
         else:
             taken += 1
-            before = world.state()
+            world = copy.deepcopy(going)
+            assert world.state() == before
     assert not any("\n" in text for text in said)
     assert tried > 900
     assert 0 < taken < tried / 4
@@ -187,6 +189,20 @@ def test_a_changed_header_with_its_checksum_is_refused_in_one_line(tmp_path: Any
         assert str(path) in one_line(error)
     write_tensors(path, tensors, header)
     assert len(World().fit(path, resume=True)) == 2
+
+
+@pytest.mark.parametrize("bad", [nan, inf, -inf])
+def test_weights_and_moments_in_it_are_finite(bad: float, tmp_path: Any) -> None:
+    path = tmp_path / "run.ckpt"
+    World().fit(path)
+    tensors, header = read_tensors(path)
+    for name, array in tensors.items():
+        if name.startswith(("model.", "optimizer.")):
+            other = array.copy()
+            other.flat[-1] = bad
+            write_tensors(path, {**tensors, name: other}, header)
+            with pytest.raises(ldl.CheckpointError, match=r"finite|NaN"):
+                World().fit(path, resume=True)
 
 
 def test_an_interrupt_while_it_is_read_changes_nothing(tmp_path: Any, monkeypatch: Any) -> None:

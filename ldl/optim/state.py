@@ -48,7 +48,7 @@ class Snapshot:
         for key, slot in self._buffers().items():
             slot[...] = self._slots.get(key, 0)
         for store, steps in zip(self._stores(), self._rest["steps"], strict=True):
-            store.steps[:] = steps
+            store.steps = list(steps)
         for group, options in zip(optimizer.param_groups, self._rest["groups"], strict=True):
             group.update(deepcopy(options))
         optimizer.step_count = self._rest["count"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import isfinite
 from typing import Any
 
 from ldl.calls import text
@@ -127,11 +128,13 @@ def _counts(header: dict[str, Any]) -> tuple[int, int, bool]:
 
 
 def _optimizer(tensors: Tensors, run: Run) -> dict[str, Any]:
-    """What the optimizer's `state_dict` gave, slots of other types refused."""
+    """What the optimizer's `state_dict` gave; no slots of another type, all finite."""
     own, slots = run.optimizer.state_dict(), _part(tensors, "optimizer.")
     for name, slot in own["slots"].items():
         if name in slots and slots[name].dtype.name != str(slot.dtype):
             raise ValueError(f"{name} is {slots[name].dtype} and not {slot.dtype}")
+        if name in slots and not isfinite(float(abs(slots[name]).max(initial=0))):
+            raise ValueError(f"{name} is not finite")
     steps = from_integers(tensors, "steps", len(own["param_steps"]))
     return {**_state(tensors, "optimizer"), "slots": slots, "param_steps": steps}
 
