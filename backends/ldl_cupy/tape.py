@@ -81,6 +81,12 @@ class Tape(local):
         """Of blocks of the owner's."""
         self._calls: list[tuple[Site, Numbers]] = []
         self._said = False
+        self.graphs = 0
+        """Graphs that were launched so far."""
+        self.singles = 0
+        """Sites that were launched one by one so far."""
+        self.why = ""
+        """Why the latest of these were not captured; nothing before that was tried."""
 
     def __enter__(self) -> Tape:
         frame = sys._getframe(1)
@@ -129,6 +135,7 @@ class Tape(local):
             self._launch(site, numbers)
 
     def _launch(self, site: Site, numbers: Numbers) -> None:
+        self.singles += 1
         memory = self._device.empty(numbers.nbytes)
         self._device.send(numbers.view(np.uint8), memory)
         site.launch(memory.view(numbers.dtype))
@@ -141,8 +148,10 @@ class Tape(local):
         if found == sites:
             found = known[key] = self._captured(calls)
         if isinstance(found, Graph):
+            self.graphs += 1
             found.launch(self._device, [x for _, x in calls])
             return
+        self.why = found[0] if isinstance(found, tuple) else ""
         for site, numbers in calls:
             self._launch(site, numbers)
         if found is None:
@@ -155,7 +164,7 @@ class Tape(local):
         try:
             return Graph(self._device, calls)
         except Exception as error:
-            why = str(error).partition("\n")[0]
+            why = str(error).partition("\n")[0] or type(error).__name__
             if not self._said:
                 self._said = True
                 warn(f"steps are launched kernel by kernel, which is slower: {why}", stacklevel=6)
