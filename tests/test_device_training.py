@@ -11,6 +11,8 @@ import ldl
 from fake_device import FakeArray, FakeBackend, HostBackend, fixture
 from ldl import nn, optim
 from ldl.data import Arrays, GaussianNoise, MaskingNoise, SaltPepperNoise
+from ldl.train import Run
+from ldl.train.start import Start
 from test_readme import layer_of_ones_own
 
 fake = fixture
@@ -131,3 +133,27 @@ def test_mixed_devices_are_an_error_that_names_the_fix(fake: FakeBackend) -> Non
 def test_a_layer_of_ones_own_trains_on_the_device(fake: FakeBackend) -> None:
     with ldl.use_backend(fake):
         layer_of_ones_own()
+
+
+def test_an_epochs_start_is_kept_and_put_back_without_waiting(fake: FakeBackend) -> None:
+    with ldl.use_backend(fake):
+        model, loss = network(), nn.CrossEntropyLoss()
+    optimizer = optim.Adam(model, 0.02)
+    ldl.fit(model, (X, LABELS), loss, optimizer, 1)
+    start = Start(Run(model, loss, optimizer, ldl.History(), 1, 0, []))
+    with fake.no_waiting():
+        start.take()
+        start.take()
+    before = on_host(fake, model, optimizer)
+    for array in (*(p.data for p in model.parameters()), *optimizer.views().values()):
+        array[...] = np.nan
+    assert not start.sound()
+    with fake.no_waiting():
+        start.put_back()
+    assert start.sound()
+    np.testing.assert_equal(on_host(fake, model, optimizer), before)
+
+
+def on_host(fake: FakeBackend, model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Any]:
+    arrays = {**model.state_dict(), **optimizer.state_dict()["slots"]}
+    return {name: fake.to_numpy(array).copy() for name, array in arrays.items()}
