@@ -50,6 +50,19 @@ def same(a: Any, b: Any) -> bool:
     return True
 
 
+class Interrupted:
+    """Batches in whose third pass Ctrl-C is pressed."""
+
+    passes = 0
+
+    def __iter__(self) -> Any:
+        self.passes += 1
+        yield X[:20], LABELS[:20]
+        if self.passes == 3:
+            raise KeyboardInterrupt
+        yield X[20:], LABELS[20:]
+
+
 # ---- drawing on ----------------------------------------------------------------------------------
 
 
@@ -225,6 +238,29 @@ def test_a_resumed_run_has_the_files_draws_whatever_was_fitted_since(tmp_path: A
     fit(model, optimizer, 1)
     fit(whole, b, 1)
     np.testing.assert_equal(weights(model), weights(whole))
+
+
+@pytest.mark.parametrize("where", ["callback", "batches"])
+def test_an_interrupted_run_resumes_with_the_same_objects_too(where: str, tmp_path: Any) -> None:
+    path = tmp_path / "run.ckpt"
+    whole, broken = network(), network()
+    a, b = adam(whole), adam(broken)
+    stopping = ldl.EarlyStopping("loss", patience=9)
+    source = Interrupted() if where == "batches" else DATA
+
+    def interrupt(run: ldl.Run) -> None:
+        if where == "callback" and run.epoch == 3:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"data": source, "checkpoint": path}
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, b, 5, callbacks=[stopping, interrupt], **options)
+    resumed = fit(broken, b, 5, callbacks=stopping, resume=True, **options)
+    data = list(source) if where == "batches" else DATA
+    history = fit(whole, a, 5, data=data, callbacks=ldl.EarlyStopping("loss", patience=9))
+    np.testing.assert_equal(weights(broken), weights(whole))
+    np.testing.assert_equal(state(b), state(a))
+    assert resumed["loss"] == history["loss"]
 
 
 def test_early_stopping_begins_anew_in_every_fit() -> None:
