@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from ldl.kernels import Array as Array
 from ldl.kernels import DType as DType
 from ldl.kernels import Kernels
+from ldl.random import Stream
 
 
 class BackendUnavailableError(RuntimeError):
@@ -39,6 +40,10 @@ class Recording:
     def __init__(self, function: Callable[..., tuple[Array, ...]], parts: Sequence[Any]) -> None:
         self.function = function
         self.parts = parts
+        self.streams: Sequence[Stream] = ()
+        """The streams of random numbers that it draws from, where that is known."""
+        self.carried: Sequence[Array] = ()
+        """The arrays that it reads and writes, such as running statistics, where that is known."""
 
     def valid(self) -> bool:
         """Whether the arrays behind it are still the ones that were recorded."""
@@ -108,6 +113,11 @@ class Backend(Kernels):
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked."""
+
+    @property
+    def launches(self) -> int | None:
+        """How much was launched so far in this thread; None where what is called is done."""
+        return None
 
     def record(
         self,

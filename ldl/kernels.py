@@ -5,12 +5,12 @@ Each has a generic body here, written in the array namespace `xp`; that body is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import Any
 
 from ldl import random
+from ldl.prepared import Prepared
 
 Array = Any
 """An array of whichever backend is in use."""
@@ -160,14 +160,14 @@ class Kernels:
         arrays: tuple[Array | None, ...],
         numbers: tuple[str, ...],
         **constants: Any,
-    ) -> Callable[..., None]:
-        """A function that runs one of the kernels below on these vectors, in place.
+    ) -> Prepared:
+        """One of the kernels below, ready to be run on these vectors, in place.
 
         It takes the kernel's `numbers`, by position: they differ from step to step, whereas the
         arrays and the `constants` stay, so that a backend may prepare for them.
         """
         run = partial(getattr(self, kernel), *arrays, **constants)
-        return lambda *values: run(**dict(zip(numbers, values, strict=True)))
+        return Prepared(arrays, lambda *values: run(**dict(zip(numbers, values, strict=True))))
 
     def sum_squares(self, a: Array) -> Array:
         """Σ a², a scalar on the device."""
@@ -188,12 +188,12 @@ class Kernels:
         v: Array | None,
         *,
         lr: float,
-        momentum: float,
-        nesterov: bool,
-        weight_decay: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
     ) -> None:
         """g ← g + λp; v ← μv + g; p ← p - lr (g + μv or v or g)."""
-        if weight_decay:
+        if weight_decay is not None:
             g = g + weight_decay * p
         if v is not None:
             v *= momentum
@@ -210,15 +210,19 @@ class Kernels:
         *,
         lr: float,
         alpha: float,
+        rest: float,
         eps: float,
-        momentum: float,
-        weight_decay: float,
+        momentum: float = 0.0,
+        weight_decay: float | None = None,
     ) -> None:
-        """s ← αs + (1-α)g²; d = g / (√s + ε); v ← μv + d; p ← p - lr (v or d)."""
-        if weight_decay:
+        """s ← αs + (1-α)g²; d = g / (√s + ε); v ← μv + d; p ← p - lr (v or d).
+
+        `rest` is 1-α.
+        """
+        if weight_decay is not None:
             g = g + weight_decay * p
         s *= alpha
-        s += (1 - alpha) * g * g
+        s += rest * g * g
         d = g / (self.xp.sqrt(s) + eps)
         if v is not None:
             v *= momentum
@@ -235,24 +239,26 @@ class Kernels:
         *,
         rate: float,
         scale: float,
-        keep: float,
         beta1: float,
+        rest1: float,
         beta2: float,
+        rest2: float,
         eps: float,
-        weight_decay: float,
-        decoupled: bool,
+        weight_decay: float | None = None,
+        keep: float | None = None,
     ) -> None:
         """m ← β₁m + (1-β₁)g; v ← β₂v + (1-β₂)g²; p ← p - r m / (s√v + ε).
 
-        r = lr / (1-β₁ᵗ) and s = (1-β₂ᵗ)^-½ undo the bias of m and v. Weight decay λ adds λp to g
-        (Adam), or first multiplies p by `keep`, 1 - lr λ (`decoupled`, AdamW).
+        r = lr / (1-β₁ᵗ) and s = (1-β₂ᵗ)^-½ undo the bias of m and v; `rest1` and `rest2` are 1-β₁
+        and 1-β₂. Weight decay λ adds λp to g (Adam), or first multiplies p by `keep`, 1 - lr λ
+        (AdamW).
         """
-        if decoupled:
+        if keep is not None:
             p *= keep
-        elif weight_decay:
+        if weight_decay is not None:
             g = g + weight_decay * p
         m *= beta1
-        m += (1 - beta1) * g
+        m += rest1 * g
         v *= beta2
-        v += (1 - beta2) * (g * g)
+        v += rest2 * (g * g)
         p -= rate * m / (self.xp.sqrt(v) * scale + eps)

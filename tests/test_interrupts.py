@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import ldl
 import ldl_numpy
 from interrupts import at_every_line, interrupt
-from ldl import nn
+from ldl import data, nn, optim, random
+from ldl.train.undo import streams_of
 from ldl_numpy import blocks
 
 ROWS = list(np.random.default_rng(3).random((40, 8, 6)).astype("float32"))
@@ -51,3 +54,121 @@ def test_a_prediction_that_was_interrupted_answers_for_no_other_input(how: str) 
             np.testing.assert_array_equal(predictor(ROWS[first]), expected[first], err_msg=where)
             line += 1
             predictor(ROWS[0])
+
+
+class Centred(nn.Module):
+    """x - m, m being a running mean that is written in place."""
+
+    def __init__(self, features: int) -> None:
+        self.mean = nn.Parameter(nn.init.zeros((features,)), requires_grad=False)
+
+    def forward(self, x: Any) -> Any:
+        if self.training:
+            self.mean.data[...] = 0.9 * self.mean.data + 0.1 * x.mean(axis=0)
+        return x - self.mean.data
+
+    def backward(self, grad: Any) -> Any:
+        return grad.copy()
+
+
+def centred() -> nn.Sequential:
+    ldl.manual_seed(7)
+    return nn.Sequential(nn.Linear(6, 5), Centred(5), nn.Dropout(0.3), nn.Linear(5, 6))
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "adam": lambda model: optim.Adam(model, 0.01, clip_norm=1.0),
+    "groups": lambda model: optim.SGD(
+        [{"params": list(model.parameters())[:2]}, {"params": list(model.parameters())[2:]}],
+        0.1,
+        momentum=0.9,
+        weight_decay=0.01,
+    ),
+}
+
+
+def state(step: ldl.TrainStep) -> list[Any]:
+    """All that a step changes."""
+    optimizer = step.optimizer.state_dict()
+    streams = [s.draw for s in streams_of(step.model)]
+    if step._corruption.stream is not None:
+        streams.append(step._corruption.stream.draw)
+    counts = [optimizer["step_count"], optimizer["param_steps"], streams]
+    arrays = [*step.model.state_dict().values(), *optimizer["slots"].values()]
+    return [counts, *[a.tobytes() for a in arrays]]
+
+
+def stepping(build: Any, optimizer: Any, **options: Any) -> ldl.TrainStep:
+    model = build()
+    step = ldl.TrainStep(model, nn.MSELoss(), optimizer(model), **options)
+    for x, y in pairwise(ROWS[:4]):
+        step(x, y)
+        step(x, x)
+    return step
+
+
+@pytest.mark.parametrize("noisy", [False, True], ids=["plain", "noisy"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
+@pytest.mark.parametrize("build", [network, centred])
+def test_a_step_that_was_interrupted_is_done_or_not(
+    build: Any, optimizer: Any, noisy: bool, how: str
+) -> None:
+    def made() -> ldl.TrainStep:
+        noise = {"noise": data.GaussianNoise(0.1), "stream": random.Stream(3, random.NOISE)}
+        return stepping(build, optimizer, **(noise if noisy else {}))
+
+    step, twin = made(), made()
+    line = 0
+    while True:
+        before = state(step)
+        where = interrupt(lambda: step(ROWS[5], ROWS[6]), line)
+        line += 1
+        if state(step) == before:
+            assert where is not None
+            continue
+        twin(ROWS[5], ROWS[6])
+        assert state(step) == state(twin), where
+        if where is None:
+            break
+    assert line > 30
+    assert twin.optimizer.step_count > 4
+    for x in ROWS[10:13]:
+        np.testing.assert_array_equal(step(x, x), twin(x, x))
+    assert state(step) == state(twin)
+
+
+def test_steps_on_rows_that_were_interrupted_are_each_done_or_not(how: str) -> None:
+    x = np.concatenate(ROWS)
+    order, starts = np.arange(len(x)), [0, 8, 16]
+    step, twin = (stepping(network, OPTIMIZERS["adam"]) for _ in range(2))
+    for one in (step, twin):
+        one.run(x, x, order, 8, starts)
+    line = 0
+    where: str | None = ""
+    while where is not None:
+        begun = step.optimizer.step_count
+        where = interrupt(lambda: step.run(x, x, order, 8, starts), line)
+        line += 2
+        for start in starts[: step.optimizer.step_count - begun]:
+            twin.run(x, x, order, 8, [start])
+        assert state(step) == state(twin), where
+    np.testing.assert_array_equal(
+        step.run(x, x, order, 8, starts), twin.run(x, x, order, 8, starts)
+    )
+
+
+def test_a_first_step_that_was_interrupted_is_done_or_not(how: str) -> None:
+    line = 0
+    where: str | None = ""
+    while where is not None:
+        step, twin = (
+            ldl.TrainStep(m := network(), nn.MSELoss(), optim.Adam(m, 0.01)) for _ in range(2)
+        )
+        where = interrupt(partial(step, ROWS[0], ROWS[0]), line)
+        line += 797
+        if step.optimizer.step_count:
+            twin(ROWS[0], ROWS[0])
+        for x in ROWS[:3]:
+            step(x, x), twin(x, x)
+        assert state(step) == state(twin), where
+    assert line > 2000

@@ -13,6 +13,7 @@ import numpy as np
 from ldl import arrays, random
 from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording
 from ldl.nn.differentiable import DeviceError
+from ldl.prepared import Prepared
 from ldl_cupy.device import Device
 from ldl_cupy.kernels import Functions
 from ldl_cupy.launch import Launcher
@@ -128,6 +129,11 @@ class CupyBackend(Backend):
         """Wait for the current stream."""
         self.xp.cuda.get_current_stream().synchronize()
 
+    @property
+    def launches(self) -> int:
+        """The tape's."""
+        return self.tape.graphs + self.tape.singles
+
     # ---- steps as one launch -------------------------------------------------------------------
 
     def record(
@@ -156,25 +162,25 @@ class CupyBackend(Backend):
         arrays: tuple[Any, ...],
         numbers: tuple[str, ...],
         **constants: Any,
-    ) -> Callable[..., None]:
+    ) -> Prepared:
         """The kernel's generic body as one launch; as array code where that cannot be.
 
         `settle` is left out: subnormal numbers cost a GPU nothing.
         """
         if kernel == "settle":
-            return lambda: None
-        from ldl_cupy.record import InPlace, Prepared
+            return Prepared(arrays, lambda: None)
+        from ldl_cupy import record
         from ldl_numpy.record import reason
 
         self.connection.turn()
         try:
-            return Prepared(self, kernel, arrays, numbers, constants)
+            return record.Prepared(self, kernel, arrays, numbers, constants)
         except Exception as error:
             if kernel not in self._unprepared:
                 self._unprepared.add(kernel)
                 why = reason(error)
                 warnings.warn(f"{kernel} runs as array code, which is slower: {why}", stacklevel=2)
-            return InPlace(self, kernel, arrays, numbers, constants)
+            return record.InPlace(self, kernel, arrays, numbers, constants)
 
     def deferred(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """The function, called when the tape closes."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ldl import prepared
 from ldl.nn.differentiable import DeviceError
 from ldl.nn.module import Differentiable
 from ldl.precision import get_matmul_precision
@@ -20,8 +21,9 @@ from ldl_cupy.source import CudaSource
 from ldl_cupy.tape import Known, Tape
 from ldl_numpy.dryrun import Function, dry_run
 from ldl_numpy.plan import Place, Plan, needed
-from ldl_numpy.record import Recorded, trace_kernel
+from ldl_numpy.record import Recorded
 from ldl_numpy.trace import CannotTraceError, Host
+from ldl_numpy.updates import trace_kernel
 
 
 class Hosts(Place):
@@ -115,6 +117,7 @@ class DeviceStep(Recorded):
         self._sources: dict[Any, _Rows] = {}
         self._kernels = Kernels(backend)
         self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
+        self.streams = [draw.stream for draw in self._kernels.draws]
         self.does = self._plan.does
         self.bytes = self._plan.bytes
 
@@ -180,7 +183,7 @@ class _Rows:
         self._step.launch(numbers)
 
 
-class Prepared:
+class Prepared(prepared.Prepared):
     """A kernel that works in place on vectors, as one launch: a site of the backend's tape."""
 
     def __init__(
@@ -191,6 +194,7 @@ class Prepared:
         numbers: tuple[str, ...],
         constants: dict[str, Any],
     ) -> None:
+        super().__init__(arrays, self._noted)
         self.known: Known = {}
         self.gpu: int = backend.connection.number()
         self._tape: Tape = backend.tape
@@ -212,18 +216,17 @@ class Prepared:
         for ref in (*op.inputs, *op.outputs):
             at = id(ref.value.external)
             self._places.append(placed[at] if at in placed else order[at])
-        self._run = op.run
+        self._kernel = op.run
 
-    def __call__(self, *values: float) -> None:
-        """Run it with these numbers."""
+    def _noted(self, *values: float) -> None:
         self._tape.call(self, np.array(values, self._dtype))
 
     def launch(self, numbers: Any) -> None:
         """Run it with the numbers in an array of the device."""
-        self._run(*[numbers[x : x + 1] if isinstance(x, int) else x for x in self._places])
+        self._kernel(*[numbers[x : x + 1] if isinstance(x, int) else x for x in self._places])
 
 
-class InPlace:
+class InPlace(prepared.Prepared):
     """The generic body of a kernel that has not been compiled: a site of the backend's tape."""
 
     def __init__(
@@ -234,21 +237,21 @@ class InPlace:
         numbers: tuple[str, ...],
         constants: dict[str, Any],
     ) -> None:
+        super().__init__(arrays, self._noted)
         self.known: Known = {}
         self.gpu: int = backend.connection.number()
         self._tape: Tape = backend.tape
         self._dtype = arrays[0].dtype
         self._names = numbers
-        self._run = partial(getattr(backend, kernel), *arrays, **constants)
+        self._body = partial(getattr(backend, kernel), *arrays, **constants)
 
-    def __call__(self, *values: float) -> None:
-        """Run it with these numbers."""
+    def _noted(self, *values: float) -> None:
         self._tape.call(self, np.array(values, self._dtype))
 
     def launch(self, numbers: Any) -> None:
         """Run it with the numbers in an array of the device."""
         views = [numbers[i : i + 1].reshape(()) for i in range(len(self._names))]
-        self._run(**dict(zip(self._names, views, strict=True)))
+        self._body(**dict(zip(self._names, views, strict=True)))
 
 
 class Deferred:

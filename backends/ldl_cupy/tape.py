@@ -138,6 +138,7 @@ class Tape(local):
         self.singles += 1
         memory = self._device.empty(numbers.nbytes)
         self._device.send(numbers.view(np.uint8), memory)
+        self.singles += 1
         site.launch(memory.view(numbers.dtype))
 
     def _play(self, calls: list[tuple[Site, Numbers]]) -> None:
@@ -150,6 +151,7 @@ class Tape(local):
         if isinstance(found, Graph):
             self.graphs += 1
             found.launch(self._device, [x for _, x in calls])
+            self.graphs += 1
             return
         self.why = found[0] if isinstance(found, tuple) else ""
         for site, numbers in calls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,14 +14,12 @@ import numpy as np
 from ldl import random
 from ldl.arrays import host
 from ldl.backend import Backend, DType, Recording
+from ldl.prepared import Prepared
 
 __all__ = ["NumpyBackend"]
 
 FEW = 1024
 """Random numbers that are drawn sooner than Numba is asked."""
-
-PIECE = 2**20
-"""Elements of an update planned together: few enough for the copies that a trace makes."""
 
 
 class NumpyBackend(Backend):
@@ -110,38 +108,16 @@ class NumpyBackend(Backend):
         arrays: tuple[Any, ...],
         numbers: tuple[str, ...],
         **constants: Any,
-    ) -> Callable[..., None]:
+    ) -> Prepared:
         """The kernel's generic body, planned: one loop with Numba, else blocks.
 
         A subclass, whose kernels may be others, runs them as they are.
         """
         if type(self) is not NumpyBackend:
             return super().prepare(kernel, arrays, numbers, **constants)
-        from ldl_numpy.record import plan_kernel
+        from ldl_numpy.updates import PlannedUpdate
 
-        dtype, size = arrays[0].dtype, len(arrays[0])
-        held = np.zeros(len(numbers), dtype)
-        named = {name: held[i : i + 1].reshape(()) for i, name in enumerate(numbers)}
-        piece = PIECE
-        plan = partial(plan_kernel, kernel, numbers=named, constants=constants, fuse=gatherer())
-        if size <= piece:
-            steps: list[Callable[[], None]] = [plan(arrays, moving=False)]
-        else:
-            cuts = [[_piece(a, i, piece) for a in arrays] for i in range(0, size, piece)]
-            plans = {len(cut[0]): plan(cut, moving=True) for cut in cuts}
-            given = [[a for a in cut if a is not None] for cut in cuts]
-            steps = [partial(plans[len(cut[0])], *cut) for cut in given]
-
-        def run(*values: float) -> None:
-            held[:] = values
-            for step in steps:
-                step()
-
-        return run
-
-
-def _piece(array: Any, start: int, length: int) -> Any:
-    return None if array is None else array[start : start + length]
+        return PlannedUpdate(kernel, arrays, numbers, constants, gatherer())
 
 
 @cache

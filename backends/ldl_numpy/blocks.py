@@ -84,6 +84,8 @@ class Blocks:
         writes = Counter(op.outputs[0].value for op in loop.ops)
         self._stores = {v: i for i, v in enumerate(v for v in writes if v in stored)}
         self.outputs = tuple(Ref(value, (("reshape", (-1,)),)) for value in self._stores)
+        self.bytes = 0
+        """Of blocks of memory."""
         self._found: dict[Value, Operand] = {}
         self._steps: list[Step] = []
         self._gather(loop.ops, writes)
@@ -197,6 +199,7 @@ class Blocks:
     def _block(self, dtype: np.dtype[Any]) -> Host:
         """A block's memory, beginning at a multiple of 64 bytes, a cache line."""
         nbytes = self.height * self.columns * dtype.itemsize
+        self.bytes += nbytes
         raw = np.zeros(nbytes + 64, np.uint8)
         start = -raw.ctypes.data % 64
         block: Host = raw[start : start + nbytes].view(dtype)

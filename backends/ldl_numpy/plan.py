@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby, starmap
-from operator import call
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from ldl.prepared import play
 from ldl_numpy.blocks import Blocks
 from ldl_numpy.copies import without_copies
 from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
 from ldl_numpy.traced import Trace
 from ldl_numpy.tracing import Draw
+
+Fuse = Callable[[list[Op], set[Value]], list[Op]]
 
 
 class Place:
@@ -48,11 +49,13 @@ class Plan:
         trace: Trace,
         inputs: Sequence[Value],
         results: Sequence[Ref],
-        fuse: Callable[[list[Op], set[Value]], list[Op]] | None,
+        fuse: Fuse | None,
         place: Place | None = None,
     ) -> None:
         kept = {ref.value for ref in results} | trace.changed()
         ops = needed(trace.ops, kept)
+        self.carried = [value.external for value in _carried(ops)]
+        """Arrays from outside that it reads, as they were before, and writes."""
         if fuse is not None:
             ops = fuse(ops, kept)
         memory = _Memory(ops, kept, place or Place())
@@ -63,6 +66,7 @@ class Plan:
         self.does = [op.ufunc for op in ops]
         ops = _linked(ops, self._inputs, memory)
         self.runs = [op.run for op in ops]
+        self.bytes += sum(run.bytes for run in self.runs if isinstance(run, Blocks))
         self.calls: list[list[Any]] = []
         """Functions, each with its arguments after it."""
         self._rebind: list[list[tuple[Any, int, Ref]]] = [[] for _ in inputs]
@@ -98,14 +102,6 @@ def _bind(array: Any, held: Any, at: int, ref: Ref) -> None:
     held[at] = ref.resolve(array)
 
 
-def play(calls: Iterable[Sequence[Any]]) -> None:
-    """Call the first of each with the others.
-
-    This is one call of C: no interrupt comes between functions that are C's as well.
-    """
-    deque(starmap(call, calls), 0)
-
-
 def needed(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations that `kept` depend on, in order, and all draws, which move their streams.
 
@@ -118,13 +114,31 @@ def needed(ops: list[Op], kept: set[Value]) -> list[Op]:
         if not outputs & live and not isinstance(op.run, Draw):
             continue
         found.append(op)
-        whole = not op.partial_write and all(
-            out.resolve(out.value.array).size == out.value.array.size for out in op.outputs
-        )
-        if whole:
+        if not op.partial_write and all(map(_covers, op.outputs)):
             live -= outputs - kept
         live |= {x.value for x in op.inputs if isinstance(x, Ref)}
     return without_copies(found[::-1], kept)
+
+
+def _carried(ops: list[Op]) -> list[Value]:
+    """External values that are written after they were read, or in part."""
+    read: set[Value] = set()
+    whole: set[Value] = set()
+    found: dict[Value, None] = {}
+    for op in ops:
+        read |= {x.value for x in op.inputs if isinstance(x, Ref)} - whole
+        for out in op.outputs:
+            if op.partial_write or not _covers(out):
+                read |= {out.value} - whole
+            if out.value.external is not None and out.value in read:
+                found[out.value] = None
+            whole.add(out.value)
+    return list(found)
+
+
+def _covers(out: Ref) -> bool:
+    """Whether a view is one of all its value's elements."""
+    return out.resolve(out.value.array).size == out.value.array.size
 
 
 def _linked(ops: list[Op], inputs: Sequence[Value], memory: _Memory) -> list[Op]:

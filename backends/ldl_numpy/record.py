@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter, is_
 from types import ModuleType
@@ -15,14 +15,11 @@ from ldl.backend import Backend, Recording
 from ldl.nn import changes
 from ldl.nn.module import Differentiable
 from ldl_numpy.dryrun import DryRun, Function, dry_run, inside, marked_in, parameters_of
-from ldl_numpy.plan import Plan
-from ldl_numpy.trace import CannotTraceError, Host, Op, Value
-from ldl_numpy.traced import Trace
-from ldl_numpy.tracing import TracingBackend
+from ldl_numpy.plan import Fuse, Plan
+from ldl_numpy.trace import CannotTraceError, Host
+from ldl_numpy.tracing import Draw
 
 _BOUND = attrgetter("data", "grad_buffer", "requires_grad")
-
-Fuse = Callable[[list[Op], set[Value]], list[Op]]
 
 
 class Recorded(Recording):
@@ -123,6 +120,8 @@ class PlannedStep(Recorded):
         values = [traced.trace.external(array) for array in inputs]
         self._plan = Plan(traced.trace, values, traced.results, fuse)
         self.bytes = self._plan.bytes
+        self.streams = [run.stream for run in self._plan.runs if isinstance(run, Draw)]
+        self.carried = self._plan.carried
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
@@ -175,39 +174,3 @@ def reason(error: BaseException) -> str:
     where = f"{layer!r} " if layer is not None else ""
     what = str(error) if isinstance(error, CannotTraceError) else f"{type(error).__name__}: {error}"
     return where + what.partition("\n")[0]
-
-
-def trace_kernel(
-    name: str,
-    arrays: Sequence[Host | None],
-    numbers: dict[str, Host],
-    constants: dict[str, Any],
-) -> Trace:
-    """What the generic body of a kernel that works in place does.
-
-    It reads its numbers from arrays without axes.
-    """
-    trace = Trace()
-    backend = TracingBackend(trace, [])
-    traced = [None if a is None else trace.wrap(a, writable=True) for a in arrays]
-    varying = {key: trace.wrap(x) for key, x in numbers.items()}
-    getattr(Backend, name)(backend, *traced, **varying, **constants)
-    return trace
-
-
-def plan_kernel(
-    name: str,
-    arrays: Sequence[Host | None],
-    numbers: dict[str, Host],
-    constants: dict[str, Any],
-    fuse: Fuse | None,
-    moving: bool,
-) -> Plan:
-    """The kernel, planned.
-
-    The plan of `moving` arrays takes those that are not None whenever it is played; else it is a
-    plan of these arrays, and takes nothing.
-    """
-    trace = trace_kernel(name, arrays, numbers, constants)
-    given = [a for a in arrays if a is not None] if moving else []
-    return Plan(trace, [trace.external(a) for a in given], [], fuse)

@@ -52,20 +52,21 @@ class Adam(Optimizer):
     ) -> None:
         """One stretch of the buffers."""
         beta1, beta2 = options["betas"]
-        self.apply(
-            "adam_step",
-            (p, g, slots["exp_avg"], slots["exp_avg_sq"]),
-            {
-                "rate": options["lr"] / (1 - beta1**step),
-                "scale": (1 - beta2**step) ** -0.5,
-                "keep": 1 - options["lr"] * options["weight_decay"],
-            },
-            beta1=beta1,
-            beta2=beta2,
-            eps=options["eps"],
-            weight_decay=options["weight_decay"],
-            decoupled=self.decoupled,
-        )
+        lr, decay = options["lr"], options["weight_decay"]
+        numbers = {
+            "rate": lr / (1 - beta1**step),
+            "scale": (1 - beta2**step) ** -0.5,
+            "beta1": beta1,
+            "rest1": 1 - beta1,
+            "beta2": beta2,
+            "rest2": 1 - beta2,
+            "eps": options["eps"],
+        }
+        if self.decoupled:
+            numbers["keep"] = 1 - lr * decay
+        elif decay:
+            numbers["weight_decay"] = decay
+        self.apply("adam_step", (p, g, slots["exp_avg"], slots["exp_avg_sq"]), numbers)
 
 
 class AdamW(Adam):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ldl.backend import Array, Backend
+from ldl.nn import changes
 from ldl.nn.parameter import Parameter
 
 _ALIGN = 16  # elements: 64 bytes of float32, a cache line
@@ -19,6 +20,13 @@ class FlatStore:
     which packs again and brings the slots along.
     """
 
+    backend: Backend
+    values: Array
+    grads: Array
+    _views: list[tuple[Array, Array]]
+    _stretches: dict[tuple[int, int], tuple[Array, Array, dict[str, Array]]]
+    """Values, gradients and slots by where they begin and end."""
+
     def __init__(self, parameters: list[Parameter], slots: Iterable[str]) -> None:
         self.parameters = parameters
         self.steps = [0] * len(parameters)
@@ -28,8 +36,9 @@ class FlatStore:
             self._spans.append(slice(end, end + parameter.size))
             end += -(-parameter.size // _ALIGN) * _ALIGN
         self._size = end
+        self.slots: dict[str, Array] = {}
         self._pack()
-        self.slots: dict[str, Array] = {name: self._zeros() for name in slots}
+        self.have(slots)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the views: a copy's parameters are views of nothing, and it packs them anew."""
@@ -42,11 +51,7 @@ class FlatStore:
                 break
         else:
             return False
-        before = self.backend
         self._pack()
-        for name, slot in self.slots.items():
-            host = slot if self.backend is before else before.to_numpy(slot)
-            self.slots[name] = self.backend.asarray(host, self.values.dtype)
         return True
 
     def runs(self) -> Iterator[tuple[slice, int]]:
@@ -77,16 +82,16 @@ class FlatStore:
 
     def have(self, slots: Iterable[str]) -> bool:
         """Make the slots that are not there, zeros, and say so: stretches are then other views."""
-        lacking = [name for name in slots if name not in self.slots]
-        for name in lacking:
-            self.slots[name] = self._zeros()
-            self._stretches.clear()
+        lacking = {name: self._zeros() for name in slots if name not in self.slots}
+        if lacking:
+            self._stretches = {}
+            self.slots = self.slots | lacking
         return bool(lacking)
 
-    def advance(self) -> None:
-        """Count a step for every parameter that has a gradient."""
-        for i, parameter in enumerate(self.parameters):
-            self.steps[i] += parameter.has_grad
+    def advanced(self) -> list[int]:
+        """The counts of steps after one for every parameter that has a gradient."""
+        pairs = zip(self.steps, self.parameters, strict=True)
+        return [steps + bool(parameter.has_grad) for steps, parameter in pairs]
 
     def slot_view(self, name: str, index: int) -> Array:
         """One parameter's part of a slot, in its shape."""
@@ -96,22 +101,38 @@ class FlatStore:
         return self.backend.xp.zeros(self._size, dtype=self.values.dtype)
 
     def _pack(self) -> None:
+        """Copy all of it, and only then bind it: an interrupt leaves none or all of it bound."""
         first = self.parameters[0]
-        self.backend: Backend = first.backend
-        self.values: Array = self.backend.xp.zeros(self._size, dtype=first.dtype)
-        self.grads = self._zeros()
-        self._views: list[tuple[Any, Any]] = []
-        self._stretches: dict[tuple[int, int], tuple[Array, Array, dict[str, Array]]] = {}
+        backend: Backend = first.backend
+        values, grads = (backend.xp.zeros(self._size, dtype=first.dtype) for _ in range(2))
+        views: list[tuple[Array, Array]] = []
         for parameter, span in zip(self.parameters, self._spans, strict=True):
-            if parameter.backend is not self.backend or parameter.dtype != first.dtype:
+            if parameter.backend is not backend or parameter.dtype != first.dtype:
                 raise ValueError(
                     f"an optimizer's parameters must be of one backend and type: {first!r} and "
                     f"{parameter!r}; move the whole model with model.to(...)"
                 )
-            data = self.values[span].reshape(parameter.shape)
-            grad = self.grads[span].reshape(parameter.shape)
+            data = values[span].reshape(parameter.shape)
+            grad = grads[span].reshape(parameter.shape)
             data[...] = parameter.data
             if parameter.has_grad:
                 grad[...] = parameter.grad_buffer
-            parameter.data, parameter.grad_buffer = data, grad
-            self._views.append((data, grad))
+            views.append((data, grad))
+        slots = {}
+        for name, slot in self.slots.items():
+            host = slot if self.backend is backend else self.backend.to_numpy(slot)
+            slots[name] = backend.asarray(host, first.dtype)
+        bound = [
+            (parameter, name, array)
+            for parameter, pair in zip(self.parameters, views, strict=True)
+            for name, array in zip(("data", "grad_buffer"), pair, strict=True)
+        ]
+        changes.set_all(
+            *bound,
+            (self, "backend", backend),
+            (self, "values", values),
+            (self, "grads", grads),
+            (self, "slots", slots),
+            (self, "_views", views),
+            (self, "_stretches", {}),
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 from ldl.backend import Array, Backend
@@ -16,6 +17,7 @@ from ldl.optim.flat import FlatStore
 from ldl.optim.loading import load_state
 from ldl.optim.owners import hand_over, own
 from ldl.optim.schedules import Schedule, as_schedule
+from ldl.optim.updates import Updates
 
 Rate = Schedule | Callable[[int], float]
 """A schedule, or a plain function of the step."""
@@ -74,7 +76,7 @@ class Optimizer:
         self.clip_norm = optional_positive("clip_norm", clip_norm)
         self.clip_value = optional_positive("clip_value", clip_value)
         self.step_count = 0
-        self._prepared: dict[Any, Callable[..., None]] = {}
+        self._updates = Updates()
         self._packed: object = None
         self.param_groups: list[dict[str, Any]] = []
         self._stores: list[list[FlatStore]] = []
@@ -108,7 +110,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is prepared for these arrays."""
-        return {**vars(self), "_prepared": {}, "_packed": None}
+        return {**vars(self), "_updates": Updates(), "_packed": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over what a copy holds; the copied schedule is the copy's."""
@@ -134,14 +136,10 @@ class Optimizer:
     ) -> None:
         """Run a kernel of the backend's on vectors, in place; it is prepared for them once.
 
-        `numbers` may differ from step to step; other `constants` are prepared for anew.
+        `numbers` may differ from step to step; other `constants` are prepared for anew. In a step
+        of ldl's own optimizers it runs when the step has been gathered.
         """
-        key = kernel, id(arrays[0]), *constants.values()
-        run = self._prepared.get(key)
-        if run is None:
-            run = self.backend.prepare(kernel, arrays, tuple(numbers), **constants)
-            self._prepared[key] = run
-        run(*numbers.values())
+        self._updates.apply(self.backend, kernel, arrays, numbers, constants)
 
     def zero_grad(self) -> None:
         """Forget every gradient."""
@@ -154,17 +152,22 @@ class Optimizer:
         mark = changes.mark
         if mark is self._packed:
             return
-        for stores in self._stores:
-            for store in stores:
-                if store.refresh():
-                    self._prepared.clear()
-                    mark = None
+        for store in self.stores():
+            if store.refresh():
+                self._updates.prepared.clear()
+                mark = None
         self._packed = mark
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient.
+
+        An interrupted step has been done, or not, unless `update` is one of your own; gradients may
+        have been clipped already.
+        """
         self.pack()
+        self._updates.begin(self.only_applies)
         self._clip()
+        counts: list[tuple[Any, str, Any]] = [(self, "step_count", self.step_count + 1)]
         factor = self.schedule(self.step_count)
         for group, stores in zip(self.param_groups, self._stores, strict=True):
             if not PLAIN.issuperset(map(type, group.values())):
@@ -172,14 +175,18 @@ class Optimizer:
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
                 if store.have(self._slots(group)):
-                    self._prepared.clear()
+                    self._updates.prepared.clear()
                 for run, steps in store.runs():
                     self.update(*store.stretch(run), options, steps + 1)
-                store.advance()
+                counts.append((store, "steps", store.advanced()))
                 if self.step_count % SETTLE == 0:
                     for slot in store.slots.values():
                         self.apply("settle", (slot,), {})
-        self.step_count += 1
+        self._updates.commit(*counts)
+
+    def stores(self) -> Iterator[FlatStore]:
+        """The memory of each group, one store for each type."""
+        return chain.from_iterable(self._stores)
 
     @property
     def schedule(self) -> Schedule:
@@ -271,17 +278,11 @@ class Optimizer:
     def _clip(self) -> None:
         if self.clip_norm is None and self.clip_value is None:
             return
-        stores = [store for group in self._stores for store in group]
-        grads = [store.stretch(run)[1] for store in stores for run, _ in store.runs()]
+        grads = [store.stretch(run)[1] for store in self.stores() for run, _ in store.runs()]
         if grads:
             key = "clip", self.clip_norm, self.clip_value, *map(id, grads)
-            clip = self._prepared.get(key)
-            if clip is None:
-                function = partial(
-                    clip_arrays, self.backend, grads, self.clip_norm, self.clip_value
-                )
-                clip = self._prepared[key] = self.backend.deferred(function)
-            clip()
+            clip = partial(clip_arrays, self.backend, grads, self.clip_norm, self.clip_value)
+            self._updates.deferred(key, lambda: self.backend.deferred(clip))
 
 
 def _groups(params: Parameters) -> list[dict[str, Any]]:

@@ -53,14 +53,9 @@ class SGD(Optimizer):
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """One stretch of the buffers."""
-        self.apply(
-            "sgd_step",
-            (p, g, slots.get("momentum")),
-            {"lr": options["lr"]},
-            momentum=options["momentum"],
-            nesterov=options["nesterov"],
-            weight_decay=options["weight_decay"],
-        )
+        numbers = {"lr": options["lr"], **_decay_and_momentum(slots, options)}
+        arrays = p, g, slots.get("momentum")
+        self.apply("sgd_step", arrays, numbers, nesterov=options["nesterov"])
 
     def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ("momentum",) if options["momentum"] else ()
@@ -110,15 +105,20 @@ class RMSprop(Optimizer):
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """One stretch of the buffers."""
-        self.apply(
-            "rmsprop_step",
-            (p, g, slots["square_avg"], slots.get("momentum")),
-            {"lr": options["lr"]},
-            alpha=options["alpha"],
-            eps=options["eps"],
-            momentum=options["momentum"],
-            weight_decay=options["weight_decay"],
-        )
+        numbers = {
+            "lr": options["lr"],
+            "alpha": options["alpha"],
+            "rest": 1 - options["alpha"],
+            "eps": options["eps"],
+            **_decay_and_momentum(slots, options),
+        }
+        self.apply("rmsprop_step", (p, g, slots["square_avg"], slots.get("momentum")), numbers)
 
     def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return (*self.slots, "momentum") if options["momentum"] else self.slots
+
+
+def _decay_and_momentum(slots: dict[str, Array], options: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the two that a kernel is to reckon with."""
+    found = {"weight_decay": options["weight_decay"]} if options["weight_decay"] else {}
+    return found | ({"momentum": options["momentum"]} if "momentum" in slots else {})

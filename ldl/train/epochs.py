@@ -7,8 +7,6 @@ from typing import Any
 
 from ldl.backend import Array
 from ldl.data.batching import Arrays, Data
-from ldl.nn.module import Module
-from ldl.random import Stream
 from ldl.train.callbacks import Run
 from ldl.train.evaluation import check_targets, score
 from ldl.train.history import History
@@ -144,9 +142,3 @@ class Epochs:
             tally.add_losses(values)
             self.bar.batch(self.run.epoch, size * len(some), values[-1])
         return len(starts) * size
-
-
-def streams_of(model: Module) -> list[Stream]:
-    """Every stream of random numbers in the model."""
-    values = (value for module in model.modules() for value in vars(module).values())
-    return [value for value in values if isinstance(value, Stream)]

@@ -18,13 +18,14 @@ from ldl.random import DROPOUT, NOISE, SHUFFLE, Key, Stream
 from ldl.train.arguments import check_arguments, settings
 from ldl.train.callbacks import Callback, EarlyStopping, Run, as_callbacks
 from ldl.train.checkpoint import load_checkpoint, save_checkpoint
-from ldl.train.epochs import Epochs, streams_of
+from ldl.train.epochs import Epochs
 from ldl.train.evaluation import Metrics, check_targets
 from ldl.train.history import History
 from ldl.train.metrics import as_metrics
 from ldl.train.past import Past
 from ldl.train.progress import Progress
 from ldl.train.step import TrainStep
+from ldl.train.undo import streams_of
 
 Hook = Callback | Callable[[Run], None]
 

@@ -19,6 +19,7 @@ from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
 from ldl.train.arguments import check_parts
+from ldl.train.undo import Before, streams_of
 
 
 class TrainStep:
@@ -74,14 +75,19 @@ class TrainStep:
         if type(x) is not kind or type(y) is not kind:
             x, y = self._taken(x, y)
         recording = self._recording(x, y)
-        if self._apart:
-            x = self._corruption(x)
-        with self.model.backend.together():
-            value, *output = recording(x, y)
-            if self._applies:
+        before = self._before(recording)
+        try:
+            if self._apart:
+                x = self._corruption(x)
+            with self.model.backend.together():
+                value, *output = recording(x, y)
+                if self._applies:
+                    self.optimizer.step()
+            if not self._applies:
                 self.optimizer.step()
-        if not self._applies:
-            self.optimizer.step()
+        except BaseException:
+            before.restore()
+            raise
         if output:
             self.output = output[0]
         return value.copy()
@@ -107,20 +113,21 @@ class TrainStep:
         sample = backend.take(x, first)
         recording = self._recording(sample, sample if y is x else backend.take(y, first))
         if self._apart or self._losses is None or len(self._losses) < count:
-            self._losses = backend.xp.zeros(count, dtype=self.model.dtype)
             self._keeps.clear()
+            self._losses = backend.xp.zeros(count, dtype=self.model.dtype)
         at_once = recording.played and not self._apart
-        with self._together() if at_once else nullcontext():
-            for i, start in enumerate(starts):
-                if self._apart:
-                    rows = order[start : start + size]
-                    a = backend.take(x, rows)
-                    b = a if y is x else backend.take(y, rows)
-                    value = recording(self._corruption(a), b)[0]
-                else:
-                    value = recording.rows((x, y), order, start, size)[0]
-                self.optimizer.step()
-                self._keep(recording, i, value)
+        before = self._before(recording)
+        try:
+            with self._together() if at_once else nullcontext():
+                for i, start in enumerate(starts):
+                    if before.at_once:
+                        before = self._before(recording)
+                    value = self._on_rows(recording, (x, y), order, start, size)
+                    self.optimizer.step()
+                    self._keep(recording, i, value)
+        except BaseException:
+            before.restore()
+            raise
         return self._losses[:count].copy()
 
     def _taken(self, x: Any, y: Any) -> tuple[Array, Array]:
@@ -130,6 +137,26 @@ class TrainStep:
         model = self.model
         placed = Arrays(x, y).send(model.backend, model.dtype, self.loss.takes_labels)
         return placed.x, placed.y
+
+    def _before(self, recording: Recording) -> Before:
+        """How things stand, for as long as a step is not done."""
+        if not recording.played:
+            recording.streams = streams_of(self.model)
+        noise = self._corruption.stream
+        if noise is not None and noise not in recording.streams:
+            recording.streams = [*recording.streams, noise]
+        return Before(self.model.backend, self.optimizer, recording)
+
+    def _on_rows(
+        self, recording: Recording, data: tuple[Array, Array], order: Array, start: int, size: int
+    ) -> Array:
+        """Gradients for some rows; their loss."""
+        if not self._apart:
+            return recording.rows(data, order, start, size)[0]
+        take, rows = self.model.backend.take, order[start : start + size]
+        a = take(data[0], rows)
+        b = a if data[1] is data[0] else take(data[1], rows)
+        return recording(self._corruption(a), b)[0]
 
     def _keep(self, recording: Recording, i: int, value: Array) -> None:
         """Write a loss, which the next step overwrites, to its place."""

@@ -1,0 +1,83 @@
+"""Updates: kernels that work in place on vectors, planned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ldl.backend import Backend
+from ldl.prepared import Prepared
+from ldl_numpy.plan import Fuse, Place, Plan
+from ldl_numpy.trace import Host
+from ldl_numpy.traced import Trace
+from ldl_numpy.tracing import TracingBackend
+
+PIECE = 2**20
+"""Elements of an update planned together: few enough for the copies that a trace makes."""
+
+
+class PlannedUpdate(Prepared):
+    """A kernel's generic body, planned: one loop with Numba, else blocks.
+
+    Its numbers stand in arrays without axes, so that others need no other plan.
+    """
+
+    def __init__(
+        self,
+        kernel: str,
+        arrays: tuple[Host | None, ...],
+        numbers: tuple[str, ...],
+        constants: dict[str, Any],
+        fuse: Fuse | None,
+    ) -> None:
+        first = arrays[0]
+        assert first is not None
+        self.arrays = arrays
+        self._held = np.ones(len(numbers), first.dtype)
+        named = {name: self._held[i : i + 1].reshape(()) for i, name in enumerate(numbers)}
+        traces: dict[int, tuple[Trace, Sequence[Host | None]]] = {}
+        plans: list[Plan] = []
+        for start in range(0, len(first), PIECE) or [0]:
+            cut = [None if a is None else a[start : start + PIECE] for a in arrays]
+            size = len(first[start : start + PIECE])
+            if size not in traces:
+                traces[size] = trace_kernel(kernel, cut, named, constants), cut
+            trace, traced = traces[size]
+            plans.append(Plan(trace, [], [], fuse, _Instead(traced, cut)))
+        self.calls = [row for plan in plans for row in plan.calls]
+        self.bytes = sum(plan.bytes for plan in plans)
+
+    def set(self, *values: float) -> None:
+        """Note the numbers."""
+        self._held[:] = values
+
+
+class _Instead(Place):
+    """Arrays in the places of those that were traced."""
+
+    def __init__(self, traced: Sequence[Host | None], arrays: Sequence[Host | None]) -> None:
+        self._arrays = {id(t): a for t, a in zip(traced, arrays, strict=True) if t is not None}
+
+    def external(self, array: Host) -> Any:
+        """The one instead of this."""
+        return self._arrays.get(id(array), array)
+
+
+def trace_kernel(
+    name: str,
+    arrays: Sequence[Host | None],
+    numbers: dict[str, Host],
+    constants: dict[str, Any],
+) -> Trace:
+    """What the generic body of a kernel that works in place does.
+
+    It reads its numbers from arrays without axes.
+    """
+    trace = Trace()
+    backend = TracingBackend(trace, [])
+    traced = [None if a is None else trace.wrap(a, writable=True) for a in arrays]
+    varying = {key: trace.wrap(x) for key, x in numbers.items()}
+    getattr(Backend, name)(backend, *traced, **varying, **constants)
+    return trace

@@ -1,0 +1,62 @@
+"""Updates: what a step of an optimizer does to arrays, gathered and then done without a break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ldl import caches
+from ldl.backend import Array, Backend
+from ldl.prepared import Prepared, play
+
+
+class Updates:
+    """Kernels, prepared once for their arrays and the names of their numbers.
+
+    What is prepared takes at most `ldl.caches.UPDATES` bytes beside what the last step needed.
+    """
+
+    def __init__(self) -> None:
+        self.prepared = caches.Cache(caches.UPDATES)
+        self._calls: list[list[Any]] | None = None
+        self._used = 0
+
+    def begin(self, gathers: bool) -> None:
+        """Begin a step, in which kernels are gathered, or else run at once."""
+        self._calls = [] if gathers else None
+        self._used = 0
+
+    def apply(
+        self,
+        backend: Backend,
+        kernel: str,
+        arrays: tuple[Array | None, ...],
+        numbers: dict[str, float],
+        constants: dict[str, Any],
+    ) -> None:
+        """Run a kernel on vectors, in place, or gather it."""
+        names = tuple(numbers)
+        key = kernel, names, *map(id, arrays), *constants.values()
+        found = self._found(key, lambda: backend.prepare(kernel, arrays, names, **constants))
+        if self._calls is None:
+            found(*numbers.values())
+        else:
+            found.set(*numbers.values())
+            self._calls += found.calls
+
+    def deferred(self, key: Any, make: Callable[[], Callable[[], Any]]) -> None:
+        """Do what was made for a key."""
+        self._found(key, make)()
+
+    def commit(self, *counts: tuple[Any, str, Any]) -> None:
+        """Do what was gathered, and set counts: all of it, or nothing where that is refused."""
+        calls, self._calls = self._calls or [], None
+        play([*calls, *[(setattr, *count) for count in counts]])
+
+    def _found(self, key: Any, make: Callable[[], Any]) -> Any:
+        self._used += 1
+        found: Prepared | None = self.prepared.get(key)
+        if found is None:
+            found = make()
+            self.prepared.put(key, found, keep=self._used)
+        return found

@@ -1,0 +1,45 @@
+"""Undoing: what a step that is interrupted has counted already, though its work is not done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ldl.backend import Array, Backend, Recording
+from ldl.nn.module import Module
+from ldl.optim.optimizer import Optimizer
+from ldl.prepared import play
+from ldl.random import Stream
+
+
+class Before:
+    """How things stood before a step: draws, counts, and arrays that it reads and writes."""
+
+    def __init__(self, backend: Backend, optimizer: Optimizer, recording: Recording) -> None:
+        self._backend, self._optimizer = backend, optimizer
+        self._launches = backend.launches
+        self._step = optimizer.step_count
+        counted: list[Any] = [(store, "steps", store.steps) for store in optimizer.stores()]
+        counted.append((optimizer, "step_count", self._step))
+        counted += [(stream, "draw", stream.draw) for stream in recording.streams]
+        self._counted = counted
+        self._arrays: list[tuple[Array, Array]] = [(a, a.copy()) for a in recording.carried]
+
+    @property
+    def at_once(self) -> bool:
+        """Whether whatever was called since was also done."""
+        return self._launches is None
+
+    def restore(self) -> None:
+        """Make it so again, unless the step was done."""
+        done = self._launches is None or self._launches != self._backend.launches
+        if done and self._optimizer.step_count != self._step:
+            return
+        for array, held in self._arrays:
+            array[...] = held
+        play([(setattr, *count) for count in self._counted])
+
+
+def streams_of(model: Module) -> list[Stream]:
+    """Every stream of random numbers in the model."""
+    values = (value for module in model.modules() for value in vars(module).values())
+    return [value for value in values if isinstance(value, Stream)]
