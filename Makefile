@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 OUT := runs/denoise
+GPU := gpu-check gpu-tests gpu-headline gpu-floors gpu-epochs gpu-extras gpu-kernels
 
 # For matrices this small a second BLAS thread gains little, and costs much where others compute too.
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gpu clean
+.PHONY: help demo test lint bench gpu $(GPU) gpu-wheels clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,7 +20,10 @@ help:
 	@echo "make test   run the tests, on a CPU alone"
 	@echo "make lint   ruff, ruff format and mypy --strict"
 	@echo "make bench  time everything beside other libraries, ten minutes on an idle machine"
-	@echo "make gpu    on a machine with a CUDA GPU: its tests and benchmarks, eight minutes; ARGS=--help"
+	@echo "make gpu    on a machine with a CUDA GPU: check, tests and benchmarks, eight minutes"
+	@echo "make gpu-check, gpu-tests, gpu-headline, gpu-floors, gpu-epochs, gpu-extras, gpu-kernels"
+	@echo "            each of these alone; make gpu-wheels fetches wheels for such a machine"
+	@echo "            that has no network; ARGS=--help says more"
 	@echo "make clean  remove $(VENV) and caches"
 
 demo: $(VENV)/.demo
@@ -39,9 +43,12 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 # With a Python that has everything already: make gpu PYTHON=python3 VENV=
-gpu: $(if $(VENV),$(VENV)/.gpu)
-	PYTHONPATH=.:backends$${PYTHONPATH:+:$$PYTHONPATH} \
-		$(if $(VENV),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(ARGS)
+gpu $(GPU): $(if $(VENV),$(VENV)/.gpu)
+	PYTHONPATH=.:backends$${PYTHONPATH:+:$$PYTHONPATH} $(if $(VENV),$(BIN)/python,$(PYTHON)) \
+		-m benchmarks.gpu $(patsubst gpu-%,%,$(filter gpu-%,$@)) $(ARGS)
+
+gpu-wheels:
+	$(PYTHON) -m benchmarks.gpu.gather $(ARGS)
 
 $(VENV)/.gpu: pyproject.toml | $(BIN)/python
 	@echo "installing ldl[test,bench,cuda12] into $(VENV)"

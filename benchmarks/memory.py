@@ -57,7 +57,7 @@ def _forget() -> bool:
 def measure(module: str, name: str, workload_name: str) -> dict[str, Any]:
     """In a fresh process: the two figures of a side."""
     warnings.simplefilter("ignore")
-    from benchmarks.race import reason
+    from benchmarks.side import reason
     from benchmarks.workloads import by_name
 
     workload = by_name(workload_name)

@@ -19,7 +19,7 @@ from benchmarks import rivals
 from benchmarks.rivals.gemm_floor import FLOOR
 from benchmarks.rivals.ldl_step import PREDICTOR, TRAIN_STEP
 from benchmarks.rivals.numpy_by_hand import judge
-from benchmarks.side import Built, Refused, Side
+from benchmarks.side import Built, Side, reason
 from benchmarks.workloads import BATCHES, Workload
 
 TOLERANCE = 2e-3
@@ -138,14 +138,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def reason(error: BaseException) -> str:
-    """An exception in one line."""
-    text = str(error).strip().splitlines()
-    if isinstance(error, Refused):
-        return text[0]
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
 
 
 def disagreement(workload: Workload, values: list[Any], right: list[Any]) -> float:

@@ -6,13 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.workloads import Batch, Weights, Workload
+if TYPE_CHECKING:
+    from benchmarks.workloads import Batch, Weights, Workload
 
 
 class Refused(Exception):
     """The side cannot do this workload; the message says why, in one line."""
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line."""
+    text = str(error).strip().splitlines()
+    if isinstance(error, Refused):
+        return text[0]
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class Side:
     """Packages that it takes advantage of where they are."""
     environment: Mapping[str, str] = MappingProxyType({})
     """Variables it needs from the start of a process; such a side runs in one of its own."""
+    slow = False
+    """Whether it may take so long to build that the others go before it."""
     same_work = True
     """Whether it computes losses or outputs, which are then compared with the others'."""
 

@@ -69,6 +69,7 @@ def test_ldls_sides_are_right_and_timed(net: Any, monkeypatch: pytest.MonkeyPatc
     if not net.dropout:
         assert rows[TRAIN_STEP]["difference"] < 1e-5
     assert len(rows[EAGER]["losses"]) == net.compare == len(heat["right_losses"])
+    assert (rows[TRAIN_STEP]["how"], rows[EAGER]["how"]) == ("on the host", "layer by layer")
 
 
 def test_a_step_is_also_timed_without_what_makes_it_fast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +118,7 @@ def test_pytorchs_sides_are_right_and_the_captured_one_refuses_a_processor() -> 
     for name in ("PyTorch eager", "PyTorch eager, fused Adam"):
         assert rows[name]["status"] == "timed"
         assert rows[name]["difference"] < 1e-5
+        assert rows[name]["how"] == "eager"
     assert rows["PyTorch, whole step in a CUDA graph"]["reason"].endswith("needs a CUDA device")
 
 
@@ -278,14 +280,14 @@ def test_without_time_every_heat_says_so() -> None:
 
 
 def test_what_was_measured_survives_an_interruption(tmp_path: Path) -> None:
-    document = Document(tmp_path / "device.json")
+    document = Document(tmp_path / "headline.json")
 
     def interrupt(right: Any) -> Running:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         measure(
-            document.part("steps"),
+            document.part("headline"),
             lambda device, precision: [
                 ours.OneStep(TRAIN_STEP, device, record=True),
                 Planted("stopper", interrupt if precision == "tf32" else wrong_loss),
@@ -293,12 +295,12 @@ def test_what_was_measured_survives_an_interruption(tmp_path: Path) -> None:
             precisions=["float32", "tf32"],
             save=document.save,
         )
-    stored = json.loads((tmp_path / "device.json").read_text())["steps"]["heats"]
+    stored = json.loads((tmp_path / "headline.json").read_text())["headline"]["heats"]
     assert stored["tiny/float32"]["status"] == "done"
     assert stored["tiny/float32"]["sides"][TRAIN_STEP]["events_median"] > 0
     assert stored["tiny/tf32"]["status"] == "running"
     assert stored["tiny/tf32"]["sides"][TRAIN_STEP]["status"] == "right"
     assert stored["tiny/tf32"]["sides"]["stopper"]["status"] == "entering"
-    text = (tmp_path / "device.md").read_text()
+    text = (tmp_path / "report.md").read_text()
     assert "stopper: entering, cut off." in text
     assert "### Tiny autoencoder, tf32" in text

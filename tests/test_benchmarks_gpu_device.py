@@ -110,6 +110,7 @@ def test_epochs_are_saved_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["status"] == "done"
     assert row["train_bce_over_numpy"] == row["test_bce_over_numpy"] == 1
     assert row["seconds"] == pytest.approx(sum(epoch["seconds"] for epoch in row["epochs"]))
+    assert row["how"] == "on the host"
 
 
 def test_a_folder_without_mnist_is_an_error(tmp_path: Path) -> None:
@@ -185,7 +186,8 @@ def test_a_capture_that_fails_is_ended_and_the_products_are_launched_one_by_one(
 
     rows = rows_of({}, ours.Products(Refuses(), "float32"))
     assert rows[FLOOR]["status"] == "timed"
-    assert "not captured: NotImplementedError: cannot be captured" in rows[FLOOR]["note"]
+    assert rows[FLOOR]["how"] == "kernel by kernel"
+    assert rows[FLOOR]["why"] == "not captured: NotImplementedError: cannot be captured"
 
 
 def test_the_most_memory_is_counted_from_what_was_in_use() -> None:

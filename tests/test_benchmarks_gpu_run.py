@@ -32,6 +32,7 @@ def test_the_tests_outcomes_are_counted_as_they_come() -> None:
         "tests/test_gpu.py::test_b FAILED        [ 20%]",
         "tests/test_gpu.py::test_c SKIPPED (why) [ 30%]",
         "ERROR tests/test_d.py - ModuleNotFoundError: No module named 'd'",
+        "SKIPPED [1] tests/test_gpu.py:7: why",
         "==== 1 failed, 1 passed, 1 skipped in 0.1s ====",
     ]
     code = f"import time; [print(x) for x in {lines!r}]; time.sleep(SLEEP); raise SystemExit(1)"
@@ -42,7 +43,14 @@ def test_the_tests_outcomes_are_counted_as_they_come() -> None:
         assert outside.gpu_tests(content, until, lambda: None, silent, command) == state
         assert content["counts"] == {"passed": 1, "failed": 1, "error": 0, "skipped": 1}
         assert content["failures"] == ["tests/test_gpu.py::test_b", lines[3]]
+        assert content["skipped"] == [lines[4]]
         assert content["summary"].startswith("1 failed")
+
+
+def test_only_files_with_a_test_for_a_gpu_are_collected() -> None:
+    command = outside.pytest_command(rehearse=False)
+    assert {Path(word).name for word in command} >= {"test_gpu.py", "test_cuda_steps.py"}
+    assert "test_fit.py" not in "".join(command)
 
 
 # ---- the table -------------------------------------------------------------------------------
@@ -57,9 +65,10 @@ def test_the_table_names_every_net_and_side_whatever_became_of_them() -> None:
         workloads=list(nets.REHEARSAL),
     )
     measure(content, workloads=list(nets.NETS), precisions=["tf32"], until=0.0)
-    rates = {"cube/float32": {"n": 64, "rate": 1e9, "median": 1e-3}}
-    rates |= {"copy": {"rate": 1e9, "median": 1e-3}}
-    text = table.markdown(json.loads(json.dumps({"steps": content, "floors": rates})))
+    rates = {"cube/float32": {"n": 64, "rate": 1e9, "median": 1e-3, "how": "kernel by kernel"}}
+    rates |= {"copy": {"rate": 1e9, "median": 1e-3, "how": "kernel by kernel"}}
+    found = {"extras": {"extras": content}, "floors": {"floors": rates}}
+    text = table.markdown(json.loads(json.dumps(found)))
     overview, *sections = text.split("\n### ")
     for net in (*nets.REHEARSAL, *nets.NETS):
         assert sum(section.startswith(f"{net.title}, ") for section in sections) == 1
@@ -74,8 +83,8 @@ def test_the_table_names_every_net_and_side_whatever_became_of_them() -> None:
 
 def test_the_floors_are_those_of_the_document() -> None:
     heat = {"precision": "tf32", "flops": 6e9, "bytes": 3e9, "sides": {}}
-    document = {"floors": {"cube/tf32": {"rate": 2e9}, "copy": {"rate": 1e9}}}
-    assert table.floors(document, heat) == {"cube": 3.0, "bytes": 3.0}
+    rates = {"cube/tf32": {"rate": 2e9}, "copy": {"rate": 1e9}}
+    assert table.floors(rates, heat) == {"cube": 3.0, "bytes": 3.0}
     heat["sides"] = {FLOOR: {"events_median": 1.5}}
     assert table.floors({}, heat) == {"products": 1.5}
 
@@ -95,11 +104,19 @@ def test_help_teaches_and_names_are_listed(capsys: pytest.CaptureFixture[str]) -
     assert "VENV= " in text
     assert entry.main(["--list"]) == 0
     text = capsys.readouterr().out
-    for name in (*entry.SECTIONS, *(net.name for net in nets.NETS), TRAIN_STEP, "reduce-overhead"):
+    for name in (*entry.COMMANDS, *(net.name for net in nets.NETS), TRAIN_STEP, "reduce-overhead"):
         assert name in text
     with pytest.raises(SystemExit):
-        entry.main(["stepps"])
-    assert "no section stepps" in capsys.readouterr().err
+        entry.main(["headlin"])
+    assert "no command headlin" in capsys.readouterr().err
+
+
+def test_the_makefile_has_a_target_for_every_command() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = text.partition("\nGPU := ")[2].splitlines()[0].split()
+    assert targets == [f"gpu-{name}" for name in entry.COMMANDS]
+    assert all(name in text.partition("help:")[2].partition("demo:")[0] for name in targets)
+    assert all(minutes <= entry.MOST for minutes, _ in entry.COMMANDS.values())
 
 
 def test_a_device_has_a_file_name() -> None:
@@ -112,9 +129,19 @@ def test_names_are_chosen_by_a_text_of_theirs() -> None:
     assert not worker.matches("PyTorch eager", ["x"])
 
 
-def test_a_rehearsal_from_the_command_line_and_the_table_again(tmp_path: Path) -> None:
-    out = tmp_path / "device.json"
-    arguments = ["floors", "steps", "--rehearse", "--side", "ldl", "--net", "sigmoid"]
+def test_headline_and_extras_share_the_nets() -> None:
+    def named(command: str, *texts: str) -> list[str]:
+        task = worker.Task(command, "", 0.0, 0, nets=list(texts))
+        return [net.name for net in worker.nets_of(task)]
+
+    assert named("headline") + named("extras") == [net.name for net in nets.NETS]
+    assert named("extras", "autoencoder-128") == ["autoencoder-128"]
+    assert named("headline", "wide") == []
+
+
+def test_a_rehearsal_from_the_command_line_and_the_report_again(tmp_path: Path) -> None:
+    out = tmp_path / "visit"
+    arguments = ["floors", "extras", "--rehearse", "--side", "ldl", "--net", "sigmoid"]
     done = subprocess.run(
         command(*arguments, "--precision", "float32", "--out", str(out)),
         cwd=ROOT,
@@ -123,39 +150,39 @@ def test_a_rehearsal_from_the_command_line_and_the_table_again(tmp_path: Path) -
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(out.read_text())
-    assert document["run"]["status"] == "complete"
-    assert document["sections"]["steps"]["status"] == "done"
-    assert document["sections"]["tests"]["status"] == "not asked for"
-    assert [*document["steps"]["heats"]] == ["tiny-sigmoid/float32"]
-    assert "ldl.TrainStep" in out.with_suffix(".log").read_text()
-    first = out.with_suffix(".md").read_text()
-    out.with_suffix(".md").unlink()
-    assert entry.main(["--table", str(out)]) == 0
-    assert out.with_suffix(".md").read_text() == first
+    names = [f"{name}.{end}" for name in ("check", "extras", "floors") for end in ("json", "log")]
+    assert sorted(f.name for f in out.iterdir()) == [*names, "report.md"]
+    extras = json.loads((out / "extras.json").read_text())
+    assert extras["run"]["status"] == "done"
+    assert [*extras["extras"]["heats"]] == ["tiny-sigmoid/float32"]
+    assert json.loads((out / "check.json").read_text())["run"]["status"] == "done"
+    assert "ldl.TrainStep" in (out / "extras.log").read_text()
+    first = (out / "report.md").read_text()
+    (out / "report.md").unlink()
+    assert entry.main(["--report", str(out)]) == 0
+    assert (out / "report.md").read_text() == first
     assert "these figures mean nothing" in first
+    assert "- tests: not run" in first
 
 
 def test_a_run_that_is_told_to_stop_leaves_what_it_had(tmp_path: Path) -> None:
-    out = tmp_path / "device.json"
     process = subprocess.Popen(
-        command("floors", "epochs", "--rehearse", "--out", str(out)),
+        command("floors", "epochs", "--rehearse", "--out", str(tmp_path)),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "LDL_NUMBA": "0"},
     )
-    end = time() + 30
-    while time() < end and not (out.exists() and "copy" in out.read_text()):
+    out, end = tmp_path / "floors.json", time() + 60
+    while time() < end and not (out.exists() and '"copy"' in out.read_text()):
         sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 130
-    document = json.loads(out.read_text())
-    assert document["run"]["status"] == "interrupted"
-    assert "interrupted" in {state["status"] for state in document["sections"].values()}
-    assert document["floors"]["copy"]
-    assert "run interrupted" in out.with_suffix(".md").read_text()
+    states = [json.loads(f.read_text())["run"]["status"] for f in tmp_path.glob("*.json")]
+    assert states.count("interrupted") == 1
+    assert "copy" in json.loads(out.read_text())["floors"]
+    assert ": interrupted, " in (tmp_path / "report.md").read_text()
 
 
 def test_a_process_that_dies_is_followed_by_another(
@@ -170,18 +197,11 @@ def test_a_process_that_dies_is_followed_by_another(
 
     monkeypatch.setattr(outside, "stream", stream)
     said: list[str] = []
-    args = entry.parser().parse_args(["steps", "--net", "small"])
-    document = Document(tmp_path / "device.json")
-    found = entry.section("steps", args, document, said.append, time() + 60, 5)  # type: ignore[arg-type]
+    args = entry.parser().parse_args(["extras", "--net", "small", "--build", "9"])
+    document = Document(tmp_path / "extras.json")
+    found = entry.work("extras", args, document, said.append, time() + 60, 5)  # type: ignore[arg-type]
     assert found == "done"
     assert len(tasks) == 3
-    assert (tasks[0].seed, tasks[0].nets, tasks[0].section) == (5, ["small"], "steps")
+    assert (tasks[0].seed, tasks[0].nets, tasks[0].command) == (5, ["small"], "extras")
+    assert tasks[0].build == 9
     assert "ended with -11" in said[1]
-
-
-def test_without_a_device_the_run_says_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(entry, "look", lambda rehearse: {"why": "no driver"})
-    assert entry.main([]) == 1
-    assert "no CUDA device: no driver; --rehearse" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What `make gpu` runs: tests marked `gpu`, then benchmarks of ldl on a CUDA device.
+"""What `make gpu` runs on a machine with a CUDA GPU: a check of it, tests, and benchmarks of ldl.
 
 python -m benchmarks.gpu --help
 """

@@ -7,60 +7,73 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 from typing import Any
 
-from benchmarks.gpu import outside
-from benchmarks.gpu.document import Document, Log
-from benchmarks.gpu.environment import slug
+from benchmarks.gpu import environment, outside
+from benchmarks.gpu.document import Document, Log, report
+from benchmarks.gpu.environment import slug, smi
 from benchmarks.gpu.worker import LOST, Task
+from benchmarks.side import reason
 
 FOLDER = Path(__file__).parents[1] / "results"
 
-SECTIONS = {
-    "tests": (90, "the tests marked gpu"),
-    "floors": (40, "measured rates: a copy within the device, matrix products through ldl"),
-    "steps": (230, "training steps of every net, ldl beside PyTorch, compared and then timed"),
-    "epochs": (45, "ten epochs of denoising 60,000 digits through ldl.fit"),
-    "kernels": (45, "ldl's kernels, layers and losses one by one (benchmarks/test_kernels.py)"),
+COMMANDS = {
+    "check": (1.0, "whether the machine has what is needed: a kernel, a product, a graph"),
+    "tests": (4.0, "the tests marked gpu"),
+    "headline": (6.0, "training steps of the two main nets, ldl beside PyTorch, taking turns"),
+    "floors": (1.5, "measured rates: a copy within the device, matrix products through ldl"),
+    "epochs": (1.5, "ten epochs of denoising 60,000 digits through ldl.fit"),
+    "extras": (8.0, "training steps of all other nets"),
+    "kernels": (2.0, "ldl's kernels, layers and losses one by one"),
 }
-"""The share of the time of each, and what it does. Time that one leaves goes to those after it."""
+"""In order of worth. The minutes that each may take, or its share of fewer; and what it does."""
+
+MOST = 8.0
+"""Minutes for everything that is asked for, where nothing else is said."""
 
 STATES = {0: "done", LOST: "device lost", None: "out of time"}
 TRIES = 8
-"""Processes that a section may use up."""
+"""Processes that a command may use up."""
 
 DESCRIPTION = """\
-Run the tests marked `gpu` and the benchmarks on a CUDA device, within --minutes, and write
-FILE.json with every raw figure, FILE.md, a table made from it, and FILE.log. All of it is saved as
-it comes: a run that is cut off has what it had.
+Check a GPU machine, run the tests marked `gpu` there, and time ldl on it: each command for itself,
+or several, or all of them in this order, within --minutes. Every command writes COMMAND.json and
+COMMAND.log into one folder, which nothing is written outside of, and renews report.md there. All of
+it is saved after every row: a run that is cut off has what it had.
+
+The check comes first, whatever is asked for, and names the package that is missing before anything
+is timed. What it finds faulty stops all but the tests.
 
 Sides of a comparison begin with the same weights and take the same batches, fresh random numbers in
 every run, in the same precision of the matrix products. Their losses over the first steps are
 compared with ones computed in float64, gradients and loss being filled with NaN before each step:
-who differs is reported as wrong and is not timed. The others take turns, a block of steps each;
-every block is timed by CUDA events and by the clock, with one wait at its end. The batches are on
-the device beforehand."""
+who differs is reported as wrong and is not timed, who is not ready in --build seconds is left out.
+The others take turns, a block of steps each; every block is timed by CUDA events and by the clock,
+with one wait at its end. Beside every figure stands how it ran: "graph", "kernel by kernel" or
+"layer by layer"; for PyTorch "eager", "compiled" or "graph"."""
 
 EPILOG = """\
 examples:
   python -m benchmarks.gpu                             all of it, eight minutes at most
-  python -m benchmarks.gpu --list                      names of sections, nets and sides
-  python -m benchmarks.gpu steps --net autoencoder-128 --precision float32 --minutes 2
-  python -m benchmarks.gpu steps --side ldl.TrainStep   also without what makes it fast, in turn
-  python -m benchmarks.gpu --table FILE.json           FILE.md again, without a GPU
-  python -m benchmarks.gpu --rehearse --out /tmp/x.json   tiny, on the processor: the workings
+  python -m benchmarks.gpu check tests                 two of them
+  python -m benchmarks.gpu headline --minutes 3 --out /tmp/visit
+  python -m benchmarks.gpu --list                      names of commands, nets and sides
+  python -m benchmarks.gpu extras --net wide --precision float32
+  python -m benchmarks.gpu headline --side ldl.TrainStep   also without what makes it fast, in turn
+  python -m benchmarks.gpu --report FOLDER             report.md of the files there, without a GPU
+  python -m benchmarks.gpu --rehearse --out /tmp/x     tiny, on the processor: the workings
 
-Nothing needs to be installed but Python 3.11 with NumPy, safetensors, CuPy 14, pytest and
-pytest-benchmark, and where they are to be used nvmath-python and PyTorch. What lies elsewhere than
-in that Python goes into PYTHONPATH; no network is used:
+Nothing needs to be installed but Python 3.11 with NumPy, safetensors, CuPy 14 and nvmath-python
+with cuda-core, for the tests pytest and JAX, and PyTorch where it is to be timed. What lies
+elsewhere than in that Python goes into PYTHONPATH; no network is used:
   PYTHONPATH=.:backends:/folder/with/nvmath python3 -m benchmarks.gpu
-  PYTHONPATH=/folder/with/nvmath make gpu PYTHON=python3 VENV= ARGS='--minutes 6'
-With a VENV (the default) `make gpu` installs into it all but PyTorch, timed where it is there."""
+  PYTHONPATH=/folder/with/nvmath make gpu-headline PYTHON=python3 VENV= ARGS='--minutes 6'
+With a VENV (the default) make installs into it all but PyTorch, timed where it is there. For a
+machine without a network, python -m benchmarks.gpu.gather fetches the wheels beforehand."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,13 +84,21 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
+    what = "; ".join(f"{name}: {what}" for name, (_, what) in COMMANDS.items())
+    made.add_argument("commands", nargs="*", metavar="COMMAND", help=f"{what} (default: all)")
     made.add_argument("--list", action="store_true", help="list what there is, and stop")
     made.add_argument(
-        "--minutes", type=float, default=8.0, help="for everything (default %(default)g)"
+        "--minutes", type=float, help=f"for everything (default: of the commands, {MOST:g} at most)"
     )
     made.add_argument(
         "--seconds", type=float, default=4.0, help="of a heat's turns (default %(default)g)"
+    )
+    made.add_argument(
+        "--build",
+        type=float,
+        default=75.0,
+        metavar="SECONDS",
+        help="a side that is not ready by then is left out (default %(default)g)",
     )
     for name, what in (("net", "nets"), ("side", "sides"), ("precision", "precisions")):
         made.add_argument(
@@ -98,39 +119,34 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--out",
         type=Path,
-        metavar="FILE",
-        help="the JSON file (default benchmarks/results/DEVICE.json)",
+        metavar="FOLDER",
+        help="for all that is written (default benchmarks/results/DEVICE)",
     )
-    made.add_argument("--table", type=Path, metavar="FILE", help="make FILE.md again, and stop")
+    made.add_argument("--report", type=Path, metavar="FOLDER", help="renew report.md, and stop")
     made.add_argument("--rehearse", action="store_true", help="tiny, on the processor, no GPU")
     return made
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the sections that were asked for, or all."""
+    """Run the commands that were asked for, or all."""
     arguments = parser()
     args = arguments.parse_args(argv)
-    unknown = [name for name in args.sections if name not in SECTIONS]
+    unknown = [name for name in args.commands if name not in COMMANDS]
     if unknown:
-        arguments.error(f"no section {' or '.join(unknown)}; there are {', '.join(SECTIONS)}")
+        arguments.error(f"no command {' or '.join(unknown)}; there are {', '.join(COMMANDS)}")
     if args.list:
         return listing()
-    if args.table:
-        if not args.table.exists():
-            arguments.error(f"there is no file {args.table}")
-        Document(args.table).save()
+    if args.report:
+        if not any(args.report.glob("*.json")):
+            arguments.error(f"there are no results in {args.report}")
+        print(f"written {report(args.report, {})}")
         return 0
-    end = time() + 60 * args.minutes
-    machine = look(args.rehearse)
-    if "device" not in machine:
-        print(
-            f"no CUDA device: {machine['why']}; --rehearse tries the workings on the processor, "
-            "a GPU needs its driver and pip install 'ldl[cuda12]'",
-            file=sys.stderr,
-        )
-        return 1
-    out = args.out or FOLDER / f"{slug(machine['device'])}.json"
-    return run(args, machine, out.resolve(), end)
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return run(args)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def listing() -> int:
@@ -139,8 +155,8 @@ def listing() -> int:
     from benchmarks.gpu.nets import NETS, ON_REQUEST, PRECISIONS
     from benchmarks.gpu.steps import sides
 
-    for name, (_, what) in SECTIONS.items():
-        print(f"section    {name:18} {what}")
+    for name, (minutes, what) in COMMANDS.items():
+        print(f"command    {name:18} {what}; {minutes:g} min")
     for net in NETS:
         print(f"net        {net.name:18} {net.title}")
     for precision in PRECISIONS:
@@ -152,95 +168,127 @@ def listing() -> int:
     return 0
 
 
-def look(rehearse: bool) -> dict[str, Any]:
+def look(rehearse: bool, until: float) -> dict[str, Any]:
     """The environment, by a process of its own: this one never touches the device."""
+    lines: list[str] = []
     command = [sys.executable, "-m", "benchmarks.gpu.environment"] + ["--rehearse"] * rehearse
-    ran = subprocess.run(
-        command,
-        cwd=outside.ROOT,
-        env=outside.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        return {"why": (ran.stderr.strip().splitlines() or ["it could not be looked at"])[-1]}
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    code = outside.stream(command, until, lines.append)
+    found: dict[str, Any] = {}
+    for line in lines:
+        if line.startswith("{"):
+            found = json.loads(line)
+    if code != 0:
+        ended = "took too long" if code is None else f"ended with {code}"
+        last = next((line for line in reversed(lines) if not line.startswith("{")), "")
+        found["faulty"] = f"{found.get('trying', 'the check')} {ended}" + f": {last}" * bool(last)
     return found
 
 
-def run(args: argparse.Namespace, machine: dict[str, Any], out: Path, end: float) -> int:
-    """The sections one after another, each within its share of the time that is left."""
-    log = Log(out.with_suffix(".log"))
-    document = Document(out)
-    chosen = [name for name in SECTIONS if not args.sections or name in args.sections]
-    seed = args.seed if args.seed is not None else secrets.randbits(32)
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "minutes": args.minutes,
-        "seed": seed,
+def run(args: argparse.Namespace) -> int:
+    """The check, then the commands one after another, each within its share of what is left."""
+    chosen = [name for name in COMMANDS if not args.commands or name in args.commands]
+    minutes = args.minutes or min(MOST, sum(COMMANDS[name][0] for name in chosen))
+    end, began = time() + 60 * minutes, time()
+    run = {
+        "minutes": minutes,
+        "seed": args.seed if args.seed is not None else secrets.randbits(32),
         "rehearsal": args.rehearse,
-        "status": "running",
-        "sections": chosen,
     }
-    shown = os.path.relpath(out)
-    document.content |= {"machine": machine, "run": about}
-    states = document.part("sections")
-    for name in SECTIONS:
-        if name in chosen or name not in states:
-            states[name] = {"status": "waiting" if name in chosen else "not asked for"}
-            document.content[name] = {}
-    document.save()
-    log(f"{machine['device']}: {', '.join(chosen)}, at most {args.minutes:g} minutes -> {shown}")
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    stopped = False
+    try:
+        machine = look(args.rehearse, min(end, began + 60 * COMMANDS["check"][0]))
+    except KeyboardInterrupt:
+        machine, stopped = {"faulty": "it was interrupted"}, True
+    name = machine.get("device") or smi().get("name", "no device")
+    folder: Path = (args.out or FOLDER / slug(name)).resolve()
+    shown = os.path.relpath(folder)
+    why = machine.get("missing") or machine.get("faulty", "")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"nothing can be written into {shown}: {reason(error)}", file=sys.stderr)
+        return 1
+    checked = Document(folder / "check.json")
+    run_of_check = run | now() | {"status": why or "done", "seconds": round(time() - began, 1)}
+    checked.content = {"machine": machine, "run": run_of_check, "check": machine}
+    checked.save()
+    log = Log(folder / "check.log")
+    log(f"{name}: {', '.join(chosen)}, at most {minutes:g} minutes -> {shown}{os.sep}")
+    for text in machine.get("notes", ()):
+        log(f"NOTE: {text}")
+    for what, text in machine.get("left_out", {}).items():
+        log(f"without {what}: {text}")
+    chosen = [name for name in chosen if name != "check"]
+    if why:
+        able = [name for name in chosen if name == "tests" and "missing" not in machine]
+        out = [name for name in chosen if name not in able]
+        log(f"STOPPED: {why}" + f"; not begun: {', '.join(out)}" * bool(out))
+        chosen = [] if stopped else able
+    states = [run_of_check["status"]]
     try:
         for place, name in enumerate(chosen):
-            shares = [SECTIONS[later][0] for later in chosen[place:]]
-            began = time()
-            until = began + max(0.0, end - began - 2) * shares[0] / sum(shares)
-            document.part("sections")[name] = {"status": "running"}
-            document.save()
-            log(f"\n==== {name}, at most {until - began:.0f} s")
-            status = "interrupted"
-            try:
-                status = section(name, args, document, log, until, seed)
-            finally:
-                state = {"status": status, "seconds": round(time() - began, 1)}
-                document.part("sections")[name] = state
-            log(f"==== {name}: {status}, {state['seconds']:g} s")
-        document.part("run")["status"] = "complete"
+            shares = [COMMANDS[later][0] for later in chosen[place:]]
+            until = time() + max(0.0, end - time() - 2) * shares[0] / sum(shares)
+            states.append(command(name, args, machine, run, folder, until))
     except KeyboardInterrupt:
-        document.part("run")["status"] = "interrupted"
+        stopped = True
+    print(f"written {shown}{os.sep}report.md and, of each command, its .json and .log", flush=True)
+    if stopped:
         return 130
-    finally:
-        document.save()
-        log(f"written {shown}, {out.with_suffix('.md').name} and {out.with_suffix('.log').name}")
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    states = document.part("sections")
-    return 0 if all(states[name]["status"] == "done" for name in chosen) else 1
+    return 0 if all(state == "done" for state in states) else 1
+
+
+def now() -> dict[str, str]:
+    """The date."""
+    return {"date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _stop(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def section(
+def command(
+    name: str,
+    args: argparse.Namespace,
+    machine: dict[str, Any],
+    run: dict[str, Any],
+    folder: Path,
+    until: float,
+) -> str:
+    """Run one, from a clean document to a saved one; what became of it."""
+    log, document, began = Log(folder / f"{name}.log"), Document(folder / f"{name}.json"), time()
+    document.content = {"machine": machine, "run": run | now() | {"status": "running"}, name: {}}
+    document.save()
+    log(f"\n==== {name}, at most {until - began:.0f} s")
+    status = "interrupted"
+    try:
+        status = work(name, args, document, log, until, run["seed"])
+    except Exception as error:
+        status = f"failed: {reason(error)}"
+    finally:
+        document.part("run").update(status=status, seconds=round(time() - began, 1))
+        document.save()
+        log(f"==== {name}: {status}, {time() - began:.1f} s")
+    return status
+
+
+def work(
     name: str, args: argparse.Namespace, document: Document, log: Log, until: float, seed: int
 ) -> str:
-    """Run one; what became of it."""
+    """What a command does, in processes of their own."""
+    if lacking := environment.lacks(name):
+        log(f"STOPPED: {lacking}")
+        return lacking
     if name == "tests":
-        return outside.gpu_tests(document.part(name), until, document.save, log)
-    if name == "kernels":
-        few = {"backend": "numpy", "kinds": ("test_loss",), "seconds": 0.001}
-        options: dict[str, Any] = few if args.rehearse else {}
-        return outside.kernels(document.part(name), until, document.save, log, **options)
+        found = outside.pytest_command(args.rehearse)
+        return outside.gpu_tests(document.part(name), until, document.save, log, found)
     task = Task(
-        section=name,
+        command=name,
         out=str(document.path),
         until=until - 3,  # to end by itself before it is ended
         seed=seed,
         seconds=args.seconds,
+        build=args.build,
         nets=args.net,
         sides=args.side,
         precisions=args.precision,
@@ -248,11 +296,11 @@ def section(
         with_cpu=args.with_cpu,
         rehearse=args.rehearse,
     )
-    command = [sys.executable, "-m", "benchmarks.gpu.worker", task.text()]
+    process = [sys.executable, "-m", "benchmarks.gpu.worker", task.text()]
     code: int | None = None
     for _ in range(TRIES):
         try:
-            code = outside.stream(command, until, log)
+            code = outside.stream(process, until, log)
         finally:
             document.read()  # the process wrote to it
         if code in (0, None) or time() > until - 10:

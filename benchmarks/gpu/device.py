@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.gpu.environment import smi
+from benchmarks.gpu.ran import GRAPH, HOST
 
 Call = Callable[[], Any]
 
@@ -41,8 +42,10 @@ class Meter:
 class Device:
     """The base: the processor, which stands in for a GPU when the workings are tried."""
 
-    backend = "numpy"
+    backend: Any = "numpy"
     torch = "cpu"
+    captured = HOST
+    """How what was captured runs."""
     measures_memory = False
 
     @property
@@ -112,6 +115,7 @@ class Cuda(Device):
 
     backend = "cupy"
     torch = "cuda"
+    captured = GRAPH
     measures_memory = True
 
     def __init__(self) -> None:

@@ -1,10 +1,9 @@
-"""The document of results: JSON, and the table and the log beside it."""
+"""The folder of results: COMMAND.json and COMMAND.log of every command, and report.md of all."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from benchmarks.gpu import table
 
 
 class Document:
-    """A JSON file that is whole at every moment, with its table beside it as FILE.md."""
+    """COMMAND.json, whole at every moment, and report.md beside it, made from all of the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,29 +29,39 @@ class Document:
         return found
 
     def save(self) -> None:
-        """Write both; a table that cannot be made is no reason to lose the figures."""
+        """Write both; a report that cannot be made is no reason to lose the figures."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(self.path, json.dumps(self.content, indent=1) + "\n")
+        _replace(self.path, json.dumps(self.content, indent=1, default=repr) + "\n")
         try:
-            _replace(self.path.with_suffix(".md"), table.markdown(self.content))
+            report(self.path.parent, {self.path.stem: self.content})
         except Exception:
             traceback.print_exc(limit=3)
 
 
+def report(folder: Path, known: dict[str, Any]) -> Path:
+    """Make report.md of the folder's files, of which some are known."""
+    found = {f.stem: known.get(f.stem) or json.loads(f.read_text()) for f in folder.glob("*.json")}
+    path = folder / "report.md"
+    _replace(path, table.markdown(found))
+    return path
+
+
 class Log:
-    """What is printed, in FILE.log too."""
+    """What is printed, in COMMAND.log too."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w")
+        self.path = path
+        path.write_text("")
 
     def __call__(self, text: str) -> None:
         """Print a line at once, here and there."""
-        for file in (sys.stdout, self.file):
-            print(text, file=file, flush=True)
+        print(text, flush=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            print(text, file=file)
 
 
 def _replace(path: Path, text: str) -> None:
     new = path.with_name(path.name + ".new")
-    new.write_text(text)
+    new.write_text(text, "utf-8")
     os.replace(new, path)

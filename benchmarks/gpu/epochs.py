@@ -1,8 +1,9 @@
-"""The section `epochs`: ten epochs of denoising as many digits as MNIST has, through `ldl.fit`."""
+"""The command `epochs`: ten epochs of denoising as many digits as MNIST has, through `ldl.fit`."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 
 import ldl
 from benchmarks.gpu.device import Device, DeviceLostError
-from benchmarks.race import reason
+from benchmarks.gpu.ran import LAYERS, How, Watch, manner
+from benchmarks.side import reason
 from ldl import data, nn, optim
 from ldl.data.mnist import read_idx
 
@@ -85,28 +87,43 @@ def train(
     row |= {"status": "running", "epochs": [], "seconds": 0.0}
 
     def after(run: ldl.Run) -> None:
-        row["epochs"].append(dict(run.history.rows[-1]))
+        how, why = watch()
+        row["epochs"].append(run.history.rows[-1] | {"how": how, "why": why})
+        row["how"], row["why"] = in_all(row["epochs"], [str(one.message) for one in told])
         row["seconds"] = sum(epoch["seconds"] for epoch in row["epochs"])
         row["train_bce"] = row["epochs"][-1]["loss"]
         run.stop = run.stop or time() > until
         save()
 
     model, training, loss, optimizer = _in_order(backend, data.Arrays(device_x, noise=noise))
-    start = perf_counter()
-    ldl.fit(
-        *(model, training, loss, optimizer),
-        epochs=epochs,
-        batch_size=BATCH,
-        seed=SEED,
-        callbacks=after,
-        progress=False,
-    )
+    watch, start = Watch(backend), perf_counter()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ldl.fit(
+            *(model, training, loss, optimizer),
+            epochs=epochs,
+            batch_size=BATCH,
+            seed=SEED,
+            callbacks=after,
+            progress=False,
+        )
     backend.synchronize()
     row["wall_seconds"] = perf_counter() - start
     test = data.Arrays(backend.asarray(held_out), noise=noise)
     row["test_bce"] = ldl.evaluate(model, test, loss, seed=SEED)["loss"]
     row["status"] = "done" if len(row["epochs"]) == epochs else "out of time"
     save()
+
+
+def in_all(epochs: list[dict[str, Any]], told: list[str]) -> How:
+    """How a fit ran: as its last epoch did, and since when, or layer by layer if it said so."""
+    for text in told:
+        if LAYERS in text:
+            return LAYERS, text
+    last = epochs[-1]["how"]
+    first = max((k for k, epoch in enumerate(epochs, 1) if epoch["how"] != last), default=0) + 1
+    why = epochs[-1]["why"] or (f"from epoch {first} on" if first > 1 else "")
+    return last, why
 
 
 def _in_order(backend: ldl.Backend, training: Any) -> tuple[Any, Any, Any, Any]:
@@ -149,7 +166,7 @@ def measure(
             row |= {"status": "failed", "reason": reason(error)}
             if not device.alive():
                 raise DeviceLostError(row["reason"]) from error
-        say(f"  {name}: {row.get('seconds', 0):.3f} s of training, {row['status']}")
+        say(f"  {name}: {row.get('seconds', 0):.3f} s of training, {row['status']}, {manner(row)}")
         save()
     reference = runs.get("numpy", {}).get("train_bce")
     for row in runs.values():

@@ -11,8 +11,9 @@ import numpy as np
 
 import ldl
 from benchmarks.gpu.device import Device, DeviceLostError
-from benchmarks.gpu.ours import check_product, operands
-from benchmarks.race import reason
+from benchmarks.gpu.ours import captured, check_product, operands
+from benchmarks.gpu.ran import KERNELS
+from benchmarks.side import reason
 from benchmarks.workloads import Workload
 
 COPY_BYTES, CUBE = 1 << 30, 8192
@@ -38,7 +39,7 @@ def copy_rate(device: Device, size: int = COPY_BYTES) -> dict[str, Any]:
     if not bool((target == source).all()):
         raise ValueError("the copy differs")
     found = _seconds(device, lambda: xp.copyto(target, source), 10)
-    return {"bytes": 2 * size, **found, "rate": 2 * size / found["median"]}
+    return {"bytes": 2 * size, "how": KERNELS, **found, "rate": 2 * size / found["median"]}
 
 
 def cube_rate(device: Device, precision: str, n: int = CUBE) -> dict[str, Any]:
@@ -49,11 +50,12 @@ def cube_rate(device: Device, precision: str, n: int = CUBE) -> dict[str, Any]:
     out = backend.xp.empty((n, n), "float32")
     error = check_product(backend, a, b, out, precision)
     found = _seconds(device, lambda: backend.matmul(a, b, out=out), 3)
-    return {"n": n, "error": error, **found, "rate": 2 * n**3 / found["median"]}
+    rate = 2 * n**3 / found["median"]
+    return {"n": n, "error": error, "how": KERNELS, **found, "rate": rate}
 
 
 def shape_rates(device: Device, workload: Workload, precision: str) -> dict[str, Any]:
-    """The rate of each product of a step by itself, many of them in one CUDA graph."""
+    """The rate of each product of a step by itself, many of them in one CUDA graph if it can be."""
     ldl.set_matmul_precision(precision)
     backend = ldl.get_backend(device.backend)
     x = np.random.default_rng().random((workload.batch, workload.widths[0]), dtype=np.float32)
@@ -69,7 +71,8 @@ def shape_rates(device: Device, workload: Workload, precision: str) -> dict[str,
                 for _ in range(REPEATS):
                     backend.matmul(a, b, out=out)
 
-            found = _seconds(device, device.capture(many), 3)
+            call, (row["how"], row["why"]) = captured(device, many)
+            found = _seconds(device, call, 3)
         except Exception as error:
             row["failed"] = reason(error)
             continue
@@ -102,6 +105,7 @@ def measure(
             return
         if time() > until:
             content[key] = {"failed": "out of time"}
+            save()
             return
         content[key] = {"failed": "cut off"}
         save()
@@ -112,7 +116,7 @@ def measure(
             if not device.alive():
                 raise DeviceLostError(reason(error)) from error
         if "rate" in content[key]:
-            say(f"  {key}: {content[key]['rate'] / 1e12:.4g} T/s")
+            say(f"  {key}: {content[key]['rate'] / 1e12:.4g} T/s, {content[key]['how']}")
         device.tidy()
         save()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from random import Random
 from time import perf_counter, time
@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.gpu.device import Device, DeviceLostError
 from benchmarks.gpu.judge import verdict
+from benchmarks.gpu.limit import TooSlowError, limited
 from benchmarks.gpu.running import Running
-from benchmarks.race import reason
-from benchmarks.side import Refused, Side
+from benchmarks.side import Refused, Side, reason
 from benchmarks.workloads import Batch, Workload
 
 Save = Callable[[], None]
@@ -28,6 +28,8 @@ class Rules:
 
     seconds: float = 4.0
     """For the turns of a heat, after everything is built and compared."""
+    build: float = 75.0
+    """For a side to be built, compiled and compared: a slower one is left out."""
     rounds: tuple[int, int] = (5, 100)
     """At least, if there is time, and at most."""
     block: float = 0.03
@@ -41,10 +43,14 @@ class Rules:
 def check(
     device: Device, running: Running, workload: Workload, precision: str, right: list[float]
 ) -> dict[str, Any]:
-    """Do `compare` steps, gradients and the loss filled with NaN before each call, and judge."""
+    """Do `compare` steps, gradients and the loss filled with NaN before each call, and judge.
+
+    Three calls at least: graphs are captured by then.
+    """
     losses: dict[int, float] = {}
-    done, value = 0, None
-    while done < workload.compare:
+    done, calls, value = 0, 0, None
+    while done < workload.compare or calls < 3:
+        calls += 1
         running.poison(value)
         device.wait()  # a side may launch on a stream of its own
         value = running.step()
@@ -62,38 +68,53 @@ def enter(
     precision: str,
     batches: Callable[[str], list[Batch]],
     right: list[float],
+    limit: float,
 ) -> tuple[Running | None, dict[str, Any]]:
     """Build a side and compare its losses: ready to be timed, or None, and what to write down."""
-    library = getattr(side, "library", "cupy")
     try:
-        missing = side.available()
-        if missing:
-            return None, {"status": "skipped", "reason": missing}
-        placed = batches(library)
-        gc.collect()  # what an earlier side left is not to be freed while memory is counted
-        start = perf_counter()
-        with device.metered(library) as meter:
-            running = side.build(workload, workload.weights(), placed)
-            assert isinstance(running, Running)
-            row = (
-                check(device, running, workload, precision, right)
-                if side.same_work
-                else {"wrong": ""}
-            )
-            device.wait()
-            seconds = perf_counter() - start
-            first = meter.peak()
-            meter.forget()
-            for _ in range(2):
-                running.step()
-            device.wait()
-            memory = {"first_bytes": first, "step_bytes": meter.peak()}
+        with limited(limit):
+            return _enter(side, device, workload, precision, batches, right)
+    except TooSlowError:
+        return None, {"status": "too slow", "reason": f"not built and compared in {limit:.0f} s"}
     except Refused as error:
         return None, {"status": "skipped", "reason": reason(error)}
     except Exception as error:
         return None, {"status": "failed", "reason": reason(error)}
+
+
+def _enter(
+    side: Side,
+    device: Device,
+    workload: Workload,
+    precision: str,
+    batches: Callable[[str], list[Batch]],
+    right: list[float],
+) -> tuple[Running | None, dict[str, Any]]:
+    library = getattr(side, "library", "cupy")
+    missing = side.available()
+    if missing:
+        return None, {"status": "skipped", "reason": missing}
+    placed = batches(library)
+    gc.collect()  # what an earlier side left is not to be freed while memory is counted
+    start = perf_counter()
+    with device.metered(library) as meter:
+        running = side.build(workload, workload.weights(), placed)
+        assert isinstance(running, Running)
+        row = {"wrong": ""}
+        if side.same_work:
+            row = check(device, running, workload, precision, right)
+        device.wait()
+        seconds = perf_counter() - start
+        first = meter.peak()
+        meter.forget()
+        running.how()
+        for _ in range(2):
+            running.step()
+        device.wait()
+        memory = {"first_bytes": first, "step_bytes": meter.peak()}
     wrong = row.pop("wrong")
-    row |= {"build_seconds": seconds, "note": running.note}
+    how, why = running.how()
+    row |= {"build_seconds": seconds, "how": how, "why": why}
     row |= memory if device.measures_memory else {}
     if wrong:
         return None, row | {"status": "wrong", "reason": wrong}
@@ -108,38 +129,56 @@ def run_heat(
     batches: Callable[[str], list[Batch]],
     right: list[float],
     rules: Rules,
-    until: float,
+    ends: tuple[float, float],
     save: Save,
     say: Say,
 ) -> None:
     """Enter the sides and time them; `content` is filled and saved as results come.
 
-    A side whose row says "entering" or "timing" is one that ended an earlier process: it is not
-    tried again. DeviceLostError when a side has made the device useless.
+    Each side has a limit of time to be built within, and building ends by the first of `ends`, all
+    by the second. The slow ones are built when the others have taken their turns, as many as they
+    must, and then all take turns. A side whose row says "entering" or "timing" ended an earlier
+    process: it is not tried again, nor is one that was timed often enough before that.
+    DeviceLostError when a side has made the device useless.
     """
     rows: dict[str, dict[str, Any]] = content.setdefault("sides", {})
     runners: dict[str, tuple[Side, Running]] = {}
+    calls: dict[str, int] = {}
+    fast = [side for side in sides if not side.slow]
+    slow = [side for side in sides if side.slow]
     for side in sides:
-        before = rows.get(side.name, {})
-        if before.get("status") in ("entering", "timing"):
-            before |= {"status": "failed", "reason": f"the process ended while {before['status']}"}
-        if before.get("status") in ("failed", "wrong"):
-            continue
-        if time() > until - rules.seconds:
-            rows.setdefault(side.name, {"status": "skipped", "reason": "out of time"})
-            continue
-        row = rows[side.name] = {"status": "entering", "reason": "cut off"}
-        save()
-        running, found = enter(side, device, workload, content["precision"], batches, right)
-        row |= found
-        save()
-        if running is not None:
-            runners[side.name] = side, running
-        else:
+        rows.setdefault(side.name, {"status": "waiting", "reason": "cut off"})
+    for group in (fast, slow) if slow else (fast,):
+        for side in group:
+            before = rows[side.name]
+            if before["status"] in ("entering", "timing"):
+                why = f"the process ended while {before['status']}"
+                before |= {"status": "failed", "reason": why}
+            if before["status"] in ("failed", "wrong", "too slow"):
+                continue
+            if before.get("blocks", 0) >= rules.rounds[0]:
+                continue
+            limit = min(rules.build, ends[0] - rules.seconds - time())
+            if limit <= 0:
+                if not before.get("blocks"):
+                    before |= {"status": "skipped", "reason": "out of time"}
+                continue
+            row = rows[side.name] = {"status": "entering", "reason": "cut off"}
+            save()
+            precision = content["precision"]
+            running, found = enter(side, device, workload, precision, batches, right, limit)
+            row |= found
+            if running is None:
+                device.tidy()  # what it had taken
+            save()
+            if running is not None:
+                runners[side.name] = side, running
+                continue
             say(f"  {side.name}: {row['status']}: {row['reason']}")
-            if row["status"] == "failed" and not device.alive():
+            if row["status"] in ("failed", "too slow") and not device.alive():
                 raise DeviceLostError(row["reason"])
-    _turns(device, rows, runners, rules, until, save, say)
+        least = replace(rules, seconds=0.0) if slow and group is fast else rules
+        _turns(device, rows, runners, calls, least, ends[1], save, say)
     content["nvidia_smi"] = device.clocks()
 
 
@@ -155,15 +194,16 @@ def _turns(
     device: Device,
     rows: dict[str, dict[str, Any]],
     runners: dict[str, tuple[Side, Running]],
+    calls: dict[str, int],
     rules: Rules,
     until: float,
     save: Save,
     say: Say,
 ) -> None:
+    """Time blocks of all of them in turn; `calls` is how many make a block, once it is known."""
     gc.collect()
     gc.freeze()  # what the libraries hold is no garbage; collections stay short for every side
-    order, shuffle = list(runners), Random(0)
-    calls: dict[str, int] = {}
+    order, shuffle = [n for n in runners if rows[n]["status"] != "failed"], Random(0)
     end = min(time() + rules.seconds, until)
     least, most = rules.rounds
     saved = time()
@@ -177,12 +217,15 @@ def _turns(
             row = rows[name]
             try:
                 if name not in calls:
-                    row["status"] = "timing"
-                    save()
+                    if row["status"] == "right":
+                        row["status"] = "timing"
+                        save()
                     calls[name] = _calls(device, library, running, rules)
                 for _ in range(rules.warm):
                     running.step()
+                running.how()
                 times = device.block(library, running.step, calls[name])
+                _ran(row, *running.how())
             except Exception as error:
                 row |= {"status": "failed", "reason": reason(error)}
                 say(f"  {name}: failed: {row['reason']}")
@@ -201,6 +244,14 @@ def _turns(
         if rows[name]["status"] == "right":
             rows[name] |= {"status": "skipped", "reason": "out of time"}
     save()
+
+
+def _ran(row: dict[str, Any], how: str, why: str) -> None:
+    """Note how a block ran; a side may do so in several ways, and is told from others by that."""
+    ways = row.setdefault("ways", {})
+    ways[how] = ways.get(how, 0) + 1
+    row["how"] = " and ".join(ways)
+    row["why"] = row["why"] or why
 
 
 def _add(row: dict[str, Any], steps: int, times: tuple[float, float]) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import ldl
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.names import EAGER, FLOOR, SEVERAL, TRAIN_STEP, WITHOUT
+from benchmarks.gpu.ran import KERNELS, How, Watch
 from benchmarks.gpu.running import Running
 from benchmarks.rivals.ldl_step import model_of
-from benchmarks.side import Built, Refused, Side
+from benchmarks.side import Built, Refused, Side, reason
 from benchmarks.workloads import BETAS, EPS, LR, Batch, Weights, Workload
 from ldl import nn, optim
 
@@ -76,7 +77,8 @@ class Ours(Side):
             with suppress(TypeError, ValueError):  # a NumPy number, or an array that is read-only
                 value[...] = np.nan
 
-        return Running(step, read=self.read, poison=poison, steps=steps)
+        how = Watch(self.backend, train_step)
+        return Running(step, read=self.read, poison=poison, steps=steps, how=how)
 
 
 class OneStep(Ours):
@@ -147,12 +149,16 @@ class Products(Ours):
             for a, b, out in products:
                 self.backend.matmul(a, b, out=out)
 
-        try:
-            return Running(self.device.capture(run))
-        except Exception as error:
-            line = (str(error).splitlines() or [""])[0]
-            note = f"launched one by one, not captured: {type(error).__name__}: {line}"
-            return Running(run, note=note)
+        call, how = captured(self.device, run)
+        return Running(call, how=lambda: how)
+
+
+def captured(device: Device, run: Callable[[], Any]) -> tuple[Callable[[], Any], How]:
+    """A call that does what `run` does in one launch, or `run` and why it is none."""
+    try:
+        return device.capture(run), (device.captured, "")
+    except Exception as error:
+        return run, (KERNELS, f"not captured: {reason(error)}")
 
 
 def operands(

@@ -1,8 +1,7 @@
-"""The sections that are pytest's: the tests marked `gpu`, and the benchmarks of kernels."""
+"""Other processes: the tests marked `gpu`, and what all processes find in their environment."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -17,21 +16,30 @@ from time import time
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("test_kernel", "test_layer", "test_loss")
-"""The benchmarks of kernels, run one after another, so that each kind is saved when it is done."""
 
 Say = Callable[[str], None]
 Save = Callable[[], None]
 
 
 def environment() -> dict[str, str]:
-    """This process's, with ldl and its backends on the path, and all processors for NumPy."""
-    path = [str(ROOT), str(ROOT / "backends"), os.environ.get("PYTHONPATH", "")]
+    """This process's, with ldl, its backends and its tests on the path.
+
+    NumPy has all processors, JAX leaves the device's memory alone, PyTorch compiles in its own
+    process, where it can be stopped, and nothing is written into the source tree.
+    """
+    path = [
+        *(str(ROOT / name) for name in (".", "backends", "tests")),
+        os.environ.get("PYTHONPATH"),
+    ]
     return {
         "OPENBLAS_NUM_THREADS": str(os.cpu_count() or 1),
+        "JAX_PLATFORMS": "cpu",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(tempfile.gettempdir(), "ldl-hypothesis")),
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
@@ -71,25 +79,30 @@ def stream(command: list[str], until: float, say: Say) -> int | None:
         lines.close()
 
 
-def _pytest(*arguments: str) -> list[str]:
-    options = ["-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
-    return [sys.executable, "-m", "pytest", *options, *arguments]
+def pytest_command(rehearse: bool) -> list[str]:
+    """Run the tests marked `gpu`, or a few others; what warns that it will change may do so."""
+    modules = [ROOT / "tests" / "test_numbers.py"]
+    if not rehearse:
+        every = sorted(ROOT.glob("tests/test_*.py"))
+        modules = [file for file in every if "mark.gpu" in file.read_text("utf-8")]
+    return [
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+        *("-o", "addopts=--import-mode=importlib", "-m", "not gpu" if rehearse else "gpu"),
+        *("-v", "-rfEs", "--tb=short", "--no-header", "--durations=10"),
+        *("-W", "default::DeprecationWarning", "-W", "default::PendingDeprecationWarning"),
+        *("--continue-on-collection-errors", *map(str, modules)),
+    ]
 
-
-TESTS = _pytest(
-    *("tests", "-m", "gpu", "-v", "-rfE", "--tb=short", "--no-header"),
-    *("--continue-on-collection-errors", "--durations=10"),
-)
 
 _OUTCOME = re.compile(r"^(\S+::.+?|\S+\.py) (PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b")
 
 
 def gpu_tests(
-    content: dict[str, Any], until: float, save: Save, say: Say, command: list[str] | None = None
+    content: dict[str, Any], until: float, save: Save, say: Say, command: list[str]
 ) -> str:
-    """Run the tests marked `gpu`; counts and the names of those that failed, as they come."""
+    """Run tests; counts, and the names of those that failed or were skipped, as they come."""
     counts = dict.fromkeys(("passed", "failed", "error", "skipped"), 0)
-    content |= {"counts": counts, "failures": [], "summary": ""}
+    content |= {"counts": counts, "failures": [], "skipped": [], "summary": ""}
     saved = time()
 
     def take(line: str) -> None:
@@ -106,52 +119,15 @@ def gpu_tests(
                 save()
         elif line.startswith("ERROR ") and "::" not in line:
             content["failures"].append(line)
+        elif line.startswith("SKIPPED ["):
+            content["skipped"].append(line)
         elif re.search(r"\d+ (passed|failed|error|skipped|deselected)", line):
             content["summary"] = line.strip("= ")
 
-    code = stream(command or TESTS, until, take)
+    code = stream(command, until, take)
     content["exit_code"] = code
     if code is None:
         return "out of time"
     if code == 0 and not counts["passed"]:
         return "nothing ran"
     return "done" if code == 0 else "failed"
-
-
-def kernels(
-    content: dict[str, Any],
-    until: float,
-    save: Save,
-    say: Say,
-    backend: str = "cupy",
-    kinds: tuple[str, ...] = KINDS,
-    seconds: float = 0.1,
-) -> str:
-    """Run `benchmarks/test_kernels.py`, each kind of it by itself, and keep its statistics."""
-    rows: dict[str, Any] = content.setdefault("rows", {})
-    content["backend"], content["failed"] = backend, []
-    for kind in kinds:
-        if time() > until:
-            content["failed"].append(f"{kind}: out of time")
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            raw = Path(folder, "kernels.json")
-            command = _pytest(
-                *("-q", f"benchmarks/test_kernels.py::{kind}", f"--backend={backend}"),
-                *(f"--benchmark-json={raw}", "--benchmark-quiet", "--benchmark-disable-gc"),
-                *(f"--benchmark-max-time={seconds}", "--benchmark-min-rounds=5"),
-                *("--benchmark-columns=median,min,rounds", "--tb=line", "--no-header"),
-            )
-            code = stream(command, until, say)
-            if code != 0:
-                why = "out of time" if code is None else f"pytest's exit code was {code}"
-                content["failed"].append(f"{kind}: {why}")
-            if raw.exists() and raw.stat().st_size:
-                for one in json.loads(raw.read_text())["benchmarks"]:
-                    keys = ("median", "min", "rounds", "iterations", "stddev")
-                    rows[one["extra_info"]["name"]] = {
-                        "kind": kind,
-                        **{key: one["stats"][key] for key in keys},
-                    }
-        save()
-    return "failed" if content["failed"] else "done"

@@ -1,4 +1,4 @@
-"""The section `steps`: a heat for every net in every precision."""
+"""The commands `headline` and `extras`: a heat for every net in every precision."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import ldl
 from benchmarks.gpu import judge, nets, ours
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.heat import Rules, run_heat
+from benchmarks.gpu.ran import manner
 from benchmarks.rivals import torch_cuda
 from benchmarks.side import Side
 from benchmarks.workloads import Batch, Workload
 
 LIVES = 3
 """How often a heat is begun before it is given up."""
-
-SHARE = 2.0
-"""How much more than its even share of the time a heat may take; the others may take less."""
 
 
 def sides(device: Device, precision: str) -> list[Side]:
@@ -92,17 +90,18 @@ def measure(
         right = heat["right_losses"] = judged[workload.name]
         set_precision(precision)
         entered = [side for side in entrants(device, precision) if wanted(side.name)]
-        share = SHARE * max(0.0, until - time()) / (len(order) - place)
+        share = max(0.0, until - time()) / (len(order) - place)  # with what earlier heats left
         end = min(until, time() + max(share, 5 * rules.seconds))
         placed = Placed(batches, device)
-        run_heat(device, heat, workload, entered, placed, right, rules, end, save, say)
+        run_heat(device, heat, workload, entered, placed, right, rules, (end, until), save, say)
         heat["status"] = "done"
         save()
         for name, row in heat["sides"].items():
             if row["status"] == "timed":
                 say(
                     f"  {name:45} {row['events_median'] * 1e6:10.2f} µs by events "
-                    f"{row['wall_median'] * 1e6:10.2f} by the clock, {row['blocks']} blocks"
+                    f"{row['wall_median'] * 1e6:10.2f} by the clock, {row['blocks']} blocks, "
+                    f"{manner(row)}"
                 )
         del placed
         device.tidy()

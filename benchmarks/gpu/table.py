@@ -1,42 +1,50 @@
-"""The table, made from the document of results alone."""
+"""The report, made from the documents of results alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from benchmarks.gpu.names import FLOOR, TRAIN_STEP
+from benchmarks.gpu.names import FLOOR, SEVERAL, TRAIN_STEP
+from benchmarks.gpu.ran import GRAPH, HOST, manner
 from benchmarks.report import table as markdown_table
 from benchmarks.report import time_text
 
 Part = dict[str, Any]
+GRAPHS = (FLOOR, TRAIN_STEP, SEVERAL)
+"""Sides whose steps are graphs unless something went wrong."""
 
 
-def markdown(document: Part) -> str:
-    """All parts of a document; what is missing is named as missing."""
-    machine, run = document.get("machine", {}), document.get("run", {})
+ORDER = ("check", "tests", "headline", "extras", "epochs", "floors", "kernels")
+
+
+def markdown(documents: Part) -> str:
+    """All commands' documents, by name, in one report; what is missing is named as missing."""
+    known = {name: documents[name] for name in ORDER if name in documents}
+    latest = max(known.values(), key=lambda one: one.get("run", {}).get("date", ""), default={})
+    machine = latest.get("machine", {})
     lines = [f"# {machine.get('device', 'a device')}", "", *_machine(machine)]
-    if run.get("rehearsal"):
+    if any(one.get("run", {}).get("rehearsal") for one in known.values()):
         lines += ["", "**A rehearsal on a processor: these figures mean nothing.**"]
-    lines += ["", f"{run.get('date', '')}, run {run.get('status')}. Sections:", ""]
-    for name, state in document.get("sections", {}).items():
-        seconds = f", {state['seconds']:.0f} s" if "seconds" in state else ""
-        lines.append(f"- {name}: {state['status']}{seconds}")
-    parts = (
-        ("tests", _tests),
-        ("steps", _steps),
-        ("epochs", _epochs),
-        ("floors", _rates),
-        ("kernels", _kernels),
-    )
-    for name, section in parts:
-        if document.get(name):
-            lines += ["", *section(document)]
+    lines += ["", *(_state(name, one) for name, one in known.items())]
+    lines += [f"- {name}: not run" for name in ORDER if name not in known]
+    for name, section in SECTIONS.items():
+        if known.get(name, {}).get(name):
+            lines += ["", *section(known, known[name][name])]
     return "\n".join(lines) + "\n"
+
+
+def _state(name: str, one: Part) -> str:
+    """When a command ran, on what, and what became of it."""
+    run, machine = one.get("run", {}), one.get("machine", {})
+    where = f"{machine.get('device', 'no device')}, commit {machine.get('commit') or '?'}"
+    seconds = f", {run['seconds']:.0f} s" if "seconds" in run else ""
+    return f"- {name}: {run.get('status')}{seconds} ({run.get('date', '')}, {where})"
 
 
 def _machine(machine: Part) -> list[str]:
     versions = ", ".join(f"{k} {v}" for k, v in machine.get("versions", {}).items())
-    versions += f", commit {machine['commit']}" if machine.get("commit") else ""
     keys = ("compute_capability", "cuda_runtime", "driver_supports_cuda", "nvrtc", "cublaslt")
     cuda = [f"{key.replace('_', ' ')} {machine[key]}" for key in keys if key in machine]
     smi = [f"{k} {v}" for k, v in machine.get("nvidia_smi", {}).items()]
@@ -44,23 +52,30 @@ def _machine(machine: Part) -> list[str]:
     return [line + "  " for line in (versions, ", ".join(cuda), ", ".join(smi), host) if line]
 
 
-def _tests(document: Part) -> list[str]:
-    part = document["tests"]
+def _check(documents: Part, part: Part) -> list[str]:
+    lines = ["## Check", "", *(f"- {name}: right" for name in part.get("done", ()))]
+    if "a step is launched" in part:
+        lines.append(f"- a training step runs: {part['a step is launched']}")
+    bad = [part[key] for key in ("missing", "faulty") if key in part]
+    lines += [f"- **{text}**" for text in (*bad, *part.get("notes", ()))]
+    return lines + [f"- without {what}: {why}" for what, why in part.get("left_out", {}).items()]
+
+
+def _tests(documents: Part, part: Part) -> list[str]:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in part["counts"].items())
-    lines = ["## Tests marked gpu", "", f"{counts}. {part.get('summary', '')}"]
-    return lines + [f"- {name}" for name in part["failures"]]
+    lines = ["## Tests marked gpu", "", f"{counts}. {part.get('summary', '')}", ""]
+    return lines + [f"- {name}" for name in (*part["failures"], *part.get("skipped", ()))]
 
 
 def _rate(one: Part, unit: str) -> list[str]:
     if "failed" in one:
-        return [one["failed"], ""]
+        return [one["failed"], "", ""]
     scale, name = {"B": (1e9, "GB/s"), "F": (1e12, "TFLOP/s")}[unit]
-    return [f"{one['rate'] / scale:.4g} {name}", time_text(one["median"])]
+    return [f"{one['rate'] / scale:.4g} {name}", time_text(one["median"]), manner(one)]
 
 
-def _rates(document: Part) -> list[str]:
-    part = document["floors"]
-    rows = [["", "rate", "median"]]
+def _rates(documents: Part, part: Part) -> list[str]:
+    rows = [["", "rate", "median", "how"]]
     if "copy" in part:
         rows.append(["copy, bytes read and written", *_rate(part["copy"], "B")])
     shapes = []
@@ -76,25 +91,25 @@ def _rates(document: Part) -> list[str]:
         if "failed" in one:
             lines += ["", f"{one['failed']}"]
             continue
-        rows = [["product", "(m, k) @ (k, n)", "median", "TFLOP/s", "error"]]
+        rows = [["product", "(m, k) @ (k, n)", "median", "TFLOP/s", "how", "error"]]
         for row in one["rows"]:
             shape = " x ".join(map(str, row["shape"]))
             if "failed" in row:
-                rows.append([row["kind"], shape, row["failed"], "", ""])
+                rows.append([row["kind"], shape, row["failed"], "", "", ""])
                 continue
-            figures = [time_text(row["seconds"]), f"{row['rate'] / 1e12:.3g}"]
+            figures = [time_text(row["seconds"]), f"{row['rate'] / 1e12:.3g}", manner(row)]
             rows.append([row["kind"], shape, *figures, f"{row['error']:.0e}"])
         lines += ["", f"Products of {one['title']}, {precision}:", "", *markdown_table(rows)]
     return lines
 
 
-def floors(document: Part, heat: Part) -> dict[str, float]:
+def floors(rates: Part, heat: Part) -> dict[str, float]:
     """Seconds of a step's floors, those that were measured.
 
     "products": its matrix products alone, in the same heat; "cube": its FLOPs at the rate of the
     large product; "bytes": its least bytes at the rate of the copy.
     """
-    rates, found = document.get("floors", {}), {}
+    found = {}
     alone = heat["sides"].get(FLOOR, {})
     if "events_median" in alone:
         found["products"] = alone["events_median"]
@@ -106,40 +121,46 @@ def floors(document: Part, heat: Part) -> dict[str, float]:
     return found
 
 
-def _steps(document: Part) -> list[str]:
+def _steps(documents: Part, part: Part, title: str) -> list[str]:
     lines = [
-        "## Training steps",
+        f"## {title}",
         "",
         "Adam, the same weights and batches for all sides of a table, batches on the device. Times "
         "of a step: medians and minima over blocks of steps in which the sides took turns, by CUDA "
         "events and by the clock with one wait at the end of a block. The largest difference is "
         "that of the compared losses from those of float64 (with dropout, of their mean). Memory "
         "is the most in use while building, compiling and comparing, and in a step after that, "
-        "above the batches; what a CUDA graph of PyTorch's uses counts in the first alone.",
+        "above the batches; what a CUDA graph of PyTorch's uses counts in the first alone. How the "
+        "timed steps ran is what the side itself counted: as a CUDA graph, kernel by kernel, or "
+        "layer by layer; PyTorch's eager, compiled or as a graph.",
         "",
         "Floors: the step's matrix products alone, one CUDA graph that took turns with the sides; "
         "its FLOPs at the rate of the large product; its least bytes at the rate of a copy. Share "
         "of the larger: the larger of the first and the last over the median by events; share of "
         "the sum: their sum over it.",
     ]
-    heats = list(document["steps"].get("heats", {}).values())
+    heats, rates = list(part.get("heats", {}).values()), documents.get("floors", {})
     lines += ["", "Medians by events:", "", *markdown_table(_overview(heats))]
     for heat in heats:
         lines += ["", f"### {heat['title']}, {heat['precision']}", ""]
-        lines += _heat(heat, floors(document, heat))
+        lines += _heat(heat, floors(rates.get("floors", {}), heat))
     return lines
 
 
 def _overview(heats: list[Part]) -> list[list[str]]:
-    """A row for every heat, a column for every side."""
+    """A row for every heat, a column for every side; ldl's steps that are no graphs say so."""
     names = list(dict.fromkeys(name for heat in heats for name in heat["sides"]))
     rows = [["net", "precision", *names]]
     for heat in heats:
         cells = []
         for name in names:
             row = heat["sides"].get(name, heat)
-            timed = row["status"] == "timed"
-            cells.append(time_text(row["events_median"]) if timed else row["status"])
+            if row["status"] != "timed":
+                cells.append(row["status"])
+                continue
+            slower = row["how"] if name in GRAPHS and row["how"] not in (GRAPH, HOST) else ""
+            text = time_text(row["events_median"]) + f", {slower}" * bool(slower)
+            cells.append(text)
         rows.append([heat["title"], heat["precision"], *cells])
     return rows
 
@@ -157,15 +178,15 @@ def _heat(heat: Part, least: dict[str, float]) -> list[str]:
         + ("." if heat["status"] == "done" else f". **{heat['status']}**")
     ]
     own = heat["sides"].get(TRAIN_STEP, {}).get("events_median")
-    head = ["side", "events: median", "minimum", "clock: median", "minimum", "blocks x steps"]
-    head += [f"median / {TRAIN_STEP}", "share of the larger", "share of the sum"]
+    head = ["side", "how", "events: median", "minimum", "clock: median", "minimum"]
+    head += ["blocks x steps", f"median / {TRAIN_STEP}", "share of the larger", "share of the sum"]
     rows = [[*head, "largest difference", "memory: first", "a step"]]
     timed = [(n, row) for n, row in heat["sides"].items() if row["status"] == "timed"]
     both = [least[key] for key in ("products", "bytes") if key in least]
     for name, row in sorted(timed, key=lambda pair: pair[1]["events_median"]):
         median = row["events_median"]
         keys = ("events_median", "events_minimum", "wall_median", "wall_minimum")
-        cells = [name, *(time_text(row[key]) for key in keys)]
+        cells = [name, row["how"], *(time_text(row[key]) for key in keys)]
         cells += [f"{row['blocks']} x {row['steps_in_block']}"]
         cells += [f"{median / own:.2f}" if own else ""]
         cells += [f"{f(both) / median:.0%}" if len(both) == 2 else "" for f in (max, sum)]
@@ -177,7 +198,7 @@ def _heat(heat: Part, least: dict[str, float]) -> list[str]:
     rest = [(n, row) for n, row in heat["sides"].items() if row["status"] != "timed"]
     if rest:
         lines += ["", *(f"{name}: {row['status']}, {row['reason']}.  " for name, row in rest)]
-    notes = [f"{name}: {row['note']}.  " for name, row in timed if row.get("note")]
+    notes = [f"{name}: {manner(row)}.  " for name, row in timed if row["why"]]
     return lines + (["", *notes] if notes else [])
 
 
@@ -185,8 +206,7 @@ def _mib(size: int | None) -> str:
     return "" if size is None else f"{size / 2**20:.1f} MiB"
 
 
-def _epochs(document: Part) -> list[str]:
-    part = document["epochs"]
+def _epochs(documents: Part, part: Part) -> list[str]:
     lines = ["## Ten epochs of denoising through ldl.fit", ""]
     if "data" not in part:
         return [*lines, "Not begun."]
@@ -195,14 +215,14 @@ def _epochs(document: Part) -> list[str]:
         "autoencoder 784-256-64-256-784, Adam 1e-3, the images on the device. Seconds of the "
         "epochs, after one on a few batches; BCE of the last epoch, and of the test images."
     )
-    head = ["", "epochs", "training", "ldl.fit", "BCE", "test BCE", "BCE / NumPy's"]
+    head = ["", "how", "epochs", "training", "ldl.fit", "BCE", "test BCE", "BCE / NumPy's"]
     rows = [[*head, "test BCE / NumPy's"]]
     for name, row in part.get("runs", {}).items():
         if "seconds" not in row:
-            rows.append([name, row.get("reason") or row["status"], *[""] * 6])
+            rows.append([name, "", row.get("reason") or row["status"], *[""] * 6])
             continue
         count = f"{len(row['epochs'])} of {part['wanted']}"
-        cells = [name, count, time_text(row["seconds"]) if row["seconds"] else ""]
+        cells = [name, manner(row), count, time_text(row["seconds"]) if row["seconds"] else ""]
         cells += [time_text(row["wall_seconds"]) if "wall_seconds" in row else row["status"]]
         for key in ("train_bce", "test_bce", "train_bce_over_numpy", "test_bce_over_numpy"):
             cells.append(f"{row[key]:.4f}" if key in row else "")
@@ -210,16 +230,29 @@ def _epochs(document: Part) -> list[str]:
     return [*lines, "", *markdown_table(rows)]
 
 
-def _kernels(document: Part) -> list[str]:
-    part = document["kernels"]
-    rows = [["kernel, layer or loss", "median", "minimum", "rounds"]]
+def _kernels(documents: Part, part: Part) -> list[str]:
+    rows = [["kernel, layer or loss", "how", "median", "minimum", "rounds"]]
     for name, row in part.get("rows", {}).items():
-        rows.append([name, time_text(row["median"]), time_text(row["min"]), str(row["rounds"])])
+        if "failed" in row:
+            rows.append([name, row["failed"], "", "", ""])
+            continue
+        times = time_text(row["median"]), time_text(row["min"])
+        rows.append([name, row["how"], *times, str(row["rounds"])])
     lines = [
         f"## Kernels, and layers and losses forward and backward, on {part.get('backend', '')}",
         "",
         "A call and the wait for the device after it; batch 128, 784 features where the kind of "
         "layer allows, float32; the updates on 434,000 parameters.",
     ]
-    lines += ["", *markdown_table(rows)] if len(rows) > 1 else []
-    return [*lines, "", *(f"{why}.  " for why in part.get("failed", []))]
+    return [*lines, *(["", *markdown_table(rows)] if len(rows) > 1 else [])]
+
+
+SECTIONS: dict[str, Callable[[Part, Part], list[str]]] = {
+    "check": _check,
+    "tests": _tests,
+    "headline": partial(_steps, title="Headline: training steps"),
+    "extras": partial(_steps, title="Extras: training steps of other nets"),
+    "epochs": _epochs,
+    "floors": _rates,
+    "kernels": _kernels,
+}

@@ -11,6 +11,7 @@ from importlib import import_module
 from itertools import cycle
 from typing import Any
 
+from benchmarks.gpu.ran import COMPILED, EAGER, GRAPH, How
 from benchmarks.gpu.running import Running, nothing
 from benchmarks.rivals.torch_step import model_of
 from benchmarks.side import Built, Refused, Side
@@ -29,17 +30,40 @@ def _loss_of(workload: Workload) -> Callable[[Any, Any], Any]:
     return lambda out, y: f.mse_loss(out, y, reduction="sum") / len(out)
 
 
-def _loss_at(model: Any, loss: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
-    """The loss of the model, its products in bfloat16 where `set_precision` said so."""
+def _rounds() -> bool:
+    """Whether `set_precision` said that products are bfloat16's. Asked where nothing is traced."""
     import torch
 
-    rounds = torch.get_float32_matmul_precision() == "medium"
+    return torch.get_float32_matmul_precision() == "medium"
+
+
+def _loss_at(model: Any, loss: Callable[[Any, Any], Any], rounds: bool, x: Any, y: Any) -> Any:
+    """The loss of the model, its products in bfloat16 with `rounds`."""
+    import torch
+
     with torch.autocast(x.device.type, torch.bfloat16, enabled=rounds):
         return loss(model(x), y)
 
 
 def _read(value: Any) -> list[float]:
     return [float(value)]
+
+
+def _eager() -> How:
+    return EAGER, ""
+
+
+def compiled() -> How:
+    """How what `torch.compile` was given since its last reset runs, as its own counters say."""
+    utils: Any = import_module("torch._dynamo.utils")
+    found = utils.counters
+    if not found["stats"].get("unique_graphs"):
+        return EAGER, "torch.compile compiled nothing"
+    counts = {
+        "breaks in the trace": sum(found["graph_break"].values()),
+        "parts without a CUDA graph": found["inductor"].get("cudagraph_skips", 0),
+    }
+    return COMPILED, ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 class Trains(Side):
@@ -53,6 +77,7 @@ class Trains(Side):
         self.device = device
         self.fused = fused
         self.mode = mode
+        self.slow = bool(mode)
 
     def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
         """With a mode, the forward pass and its loss are compiled, and autograd's backward."""
@@ -61,14 +86,15 @@ class Trains(Side):
         model = model_of(workload, weights).to(self.device)
         options = {"fused": True} if self.fused else {}
         optimizer = torch.optim.Adam(model.parameters(), lr=LR, betas=BETAS, eps=EPS, **options)
-        loss, turn = _loss_of(workload), cycle(batches)
+        loss, turn, rounds = _loss_of(workload), cycle(batches), _rounds()
 
         def forward(x: Any, y: Any) -> Any:
-            return _loss_at(model, loss, x, y)
+            return _loss_at(model, loss, rounds, x, y)
 
         mark: Callable[[], None] = nothing
         if self.mode:
             torch._dynamo.reset()
+            torch._dynamo.utils.counters.clear()
             forward = torch.compile(forward, mode=self.mode, dynamic=False)
             mark = torch.compiler.cudagraph_mark_step_begin
 
@@ -81,7 +107,7 @@ class Trains(Side):
             optimizer.step()
             return value.detach()
 
-        return Running(step, read=_read)
+        return Running(step, read=_read, how=compiled if self.mode else _eager)
 
 
 class Captured(Side):
@@ -108,12 +134,12 @@ class Captured(Side):
         optimizer = torch.optim.Adam(
             parameters, lr=LR, betas=BETAS, eps=EPS, capturable=True, fused=True
         )
-        loss, turn = _loss_of(workload), cycle(batches)
+        loss, turn, rounds = _loss_of(workload), cycle(batches), _rounds()
         x = batches[0][0].clone()
         y = x if batches[0][1] is batches[0][0] else batches[0][1].clone()
 
         def whole() -> Any:
-            value = _loss_at(model, loss, x, y)
+            value = _loss_at(model, loss, rounds, x, y)
             value.backward()
             optimizer.step()
             return value.detach()
@@ -149,12 +175,11 @@ class Captured(Side):
             for parameter in parameters:
                 parameter.grad.fill_(float("nan"))
 
-        return Running(step, read=_read, poison=poison)
+        return Running(step, read=_read, poison=poison, how=lambda: (GRAPH, ""))
 
 
 def gpu_sides(device: str) -> list[Side]:
-    """Those that run on a device of that name, "cuda" or, to be tried, "cpu"; the slowest to build
-    is the last."""
+    """Those that run on a device of that name, "cuda" or, to be tried, "cpu"."""
     return [
         Trains("PyTorch eager", device, fused=False),
         Trains("PyTorch eager, fused Adam", device, fused=True),
