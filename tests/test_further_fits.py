@@ -411,6 +411,34 @@ def test_weights_that_are_nan_from_the_beginning_are_a_divergence() -> None:
         fit(model, adam(model))
 
 
+def test_weights_whose_squares_overflow_are_finite() -> None:
+    model = nn.Linear(4, 1)
+    model.weight.data[...] = 1e25
+    history = ldl.fit(model, (0 * X, X[:, :1]), nn.MSELoss(), optim.SGD(model), 1)
+    assert len(history) == 1
+
+
+def test_an_epoch_that_is_refused_has_not_begun() -> None:
+    model, plain = network(), network()
+    a, b = adam(model), adam(plain)
+    bad = LABELS.copy()
+    bad[-1] = 7
+
+    class Sometimes:
+        passes = 0
+
+        def __iter__(self) -> Any:
+            self.passes += 1
+            yield X, bad if self.passes == 2 else LABELS
+
+    with pytest.raises(ValueError, match="a label is not one"):
+        fit(model, a, 3, data=Sometimes())
+    fit(plain, b, 1, data=[(X, LABELS)])
+    for m, o in ((model, a), (plain, b)):
+        fit(m, o, 2, data=DATA)
+    np.testing.assert_equal(weights(model), weights(plain))
+
+
 def test_moments_that_overflow_are_a_divergence_since_weights_would_stand_still() -> None:
     ldl.manual_seed(0)
     model = nn.Linear(4, 1)

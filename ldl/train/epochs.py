@@ -83,14 +83,13 @@ class Epochs:
             if isnan(row["loss"]) and not tally.counts():
                 raise ValueError(f"{place}no sample counts: every label is the one to be ignored")
         except ValueError:
-            self._start.put_back()
+            self._start.undo()
             raise
         if not (isfinite(row["loss"]) and self._start.sound()):
             bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
             what = "the loss" if bad else self._start.what()
             epoch, batch = run.epoch, (bad or [tally.batches])[0]
-            self._start.put_back()
-            run.epoch -= 1
+            self._start.undo()
             raise DivergedError(epoch, batch, what, run.history)
         return row
 
@@ -101,7 +100,7 @@ class Epochs:
         try:
             return score(run.model, data, run.loss, self.metrics, size, seed, place)
         except ValueError:
-            self._start.put_back()
+            self._start.undo()
             raise
 
     def _denominator(self) -> Array | float:

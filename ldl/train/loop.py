@@ -57,8 +57,8 @@ def fit(
     it is the same, goes on with its moments, its steps and its schedule. So `fit` of 3 epochs and
     then of 2 gives the weights that 5 give. A new or loaded model begins with the seed's first
     draws, a copy where its original stands, a new optimizer with nothing. History, callbacks and
-    the numbers of epochs are each call's own. After an interrupt or another error the epoch
-    counts as begun; after a DivergedError it does not.
+    the numbers of epochs are each call's own. After an interrupt or an error of your own code the
+    epoch counts as begun; where its start is restored, as by a DivergedError, it does not.
 
     Args:
         model: what to train, on the backend that it stands on, in float32 or float64.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from functools import reduce
+from operator import and_
 
 from ldl.backend import Array
 from ldl.optim.state import Snapshot, copy_into
@@ -32,17 +33,22 @@ class Start:
         for stream, draw in zip(self.run.streams, self._draws, strict=True):
             stream.draw = draw
 
+    def undo(self) -> None:
+        """Write all of it back: the run's epoch has not begun."""
+        self.put_back()
+        self.run.epoch -= 1
+
     def sound(self) -> bool:
         """Whether weights and slots are finite; waits for the device."""
-        xp, found = self.run.model.backend.xp, self._squares()
-        for slot in self._optimizer.slots():
-            found = xp.where(xp.isfinite(slot).all(), found, xp.inf)
-        return isfinite(float(found))
+        return self._finite([*self._parameters(), *self._optimizer.slots()])
 
     def what(self) -> str:
         """What is not finite, weights or slots."""
-        return "the optimizer's state" if isfinite(float(self._squares())) else "a weight"
+        return "the optimizer's state" if self._finite(self._parameters()) else "a weight"
 
-    def _squares(self) -> Array:
-        backend = self.run.model.backend
-        return sum(backend.sum_squares(p.data) for p in self.run.model.parameters())
+    def _parameters(self) -> list[Array]:
+        return [parameter.data for parameter in self.run.model.parameters()]
+
+    def _finite(self, arrays: list[Array]) -> bool:
+        xp = self.run.model.backend.xp
+        return bool(reduce(and_, (xp.isfinite(array).all() for array in arrays)))
