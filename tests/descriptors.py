@@ -50,6 +50,7 @@ def _held(precision: str) -> dict[str, Any]:
     from ldl_cupy import algorithm
     from ldl_cupy.layout import describe
 
+    algorithm.describe_one()
     lt = algorithm.lt
     told = describe((2, 7), (8, 16), (7, 5), (40, 8), (40, 8), (8, 8), "sums_b")
     assert told is not None

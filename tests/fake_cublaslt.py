@@ -232,7 +232,6 @@ class FakeCupy:
         self.cuda = SimpleNamespace(
             runtime=SimpleNamespace(
                 getDevice=lambda: self.device,
-                errorMemoryAllocation=2,
                 CUDARuntimeError=CUDARuntimeError,
             ),
             get_current_stream=lambda: self.stream,

@@ -10,10 +10,11 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
+import cupy
 import numpy as np
 import pytest
 
-from fake_cublaslt import free
+from fake_cublaslt import CUDARuntimeError, FakeCupy, free
 from ldl_cupy import device as module
 from ldl_cupy.device import Device
 
@@ -129,11 +130,13 @@ class Cuda:
             self.gpu = gpu
             self.stacks.append([Stream(self, "default", 0)])
         self.gpu = 0
+        self.room = 100
         self.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         self.runtime = SimpleNamespace(
             memGetInfo=lambda: (3 << 20, 80 << 20),
             getDevice=lambda: self.gpu,
             deviceSynchronize=lambda: self.log.append("synchronize"),
+            CUDARuntimeError=CUDARuntimeError,
         )
         Memory.cuda = self
 
@@ -157,8 +160,17 @@ class Cuda:
         assert disable_timing
         return Event(self)
 
-    def MemoryPool(self) -> Any:
+    def MemoryPool(self, allocator: Any) -> Any:
+        self.allocator = allocator
         return SimpleNamespace(malloc="private pool")
+
+    def Memory(self, nbytes: int) -> Any:
+        if nbytes > self.room:
+            raise CUDARuntimeError(2)
+        return SimpleNamespace(size=nbytes)
+
+    def MemoryPointer(self, memory: Any, offset: int) -> Any:
+        return memory
 
     def alloc_pinned_memory(self, nbytes: int) -> Pinned:
         self.log.append(f"pin {nbytes}")
@@ -183,7 +195,10 @@ def device_of(cuda: Cuda, empty: Any = None) -> Device:
     def plain(n: int, dtype: Any) -> Any:
         return np.zeros(n, dtype).view(Memory)
 
-    pool = SimpleNamespace(free_bytes=lambda: 1 << 20)
+    def give_back() -> None:
+        cuda.room = 200
+
+    pool = SimpleNamespace(free_bytes=lambda: 1 << 20, free_all_blocks=give_back)
     xp = SimpleNamespace(
         cuda=cuda, empty=empty or plain, get_default_memory_pool=lambda: pool, RawModule=dict
     )
@@ -199,6 +214,25 @@ def plain_buffers(monkeypatch: Any) -> None:
         return frombuffer(held.held if isinstance(held, Pinned) else held, dtype, count)
 
     monkeypatch.setattr(module.np, "frombuffer", read)
+
+
+def test_the_doubles_have_what_cupy_has() -> None:
+    own = {"top", "stack", "stacks", "gpu", "log", "room", "allocator"}
+    for double, real in (
+        (Cuda(), cupy.cuda),
+        (Cuda().runtime, cupy.cuda.runtime),
+        (FakeCupy().cuda, cupy.cuda),
+        (FakeCupy().cuda.runtime, cupy.cuda.runtime),
+    ):
+        for name in {name for name in dir(double) if not name.startswith("_")} - own:
+            assert hasattr(real, name), name
+    for name in ("record", "wait_event", "synchronize", "begin_capture", "end_capture"):
+        assert hasattr(Stream, name)
+        assert hasattr(cupy.cuda.Stream, name)
+    assert cupy.cuda.runtime.streamPerThread == module.PER_THREAD
+    error = cupy.cuda.runtime.CUDARuntimeError(module.OUT_OF_MEMORY)
+    assert "cudaErrorMemoryAllocation" in str(error)
+    assert error.status == module.OUT_OF_MEMORY
 
 
 def test_a_capture_is_on_a_private_stream_and_pool_and_launched_on_the_current_one(
@@ -440,6 +474,20 @@ def test_a_copy_from_the_host_is_no_part_of_a_graph(cuda: Cuda) -> None:
         device.capture(lambda: device.send(np.ones(8, np.uint8), to))
     device.send(np.ones(8, np.uint8), to)
     assert (np.asarray(to) == 1).all()
+
+
+def test_a_graphs_own_pool_is_not_told_of_cudas_errors(cuda: Cuda) -> None:
+    """It would give back, and take again, what earlier nodes of the graph work in."""
+    device = device_of(cuda)
+    found: list[Any] = []
+
+    def work() -> None:
+        found.extend(cuda.allocator(n).size for n in (100, 150))
+        cuda.allocator(300)
+
+    with pytest.raises(MemoryError, match=r"no room for .* of a graph's own"):
+        device.capture(work)
+    assert found == [100, 150], "the second from what the general pool gave back"
 
 
 # ---- several GPUs --------------------------------------------------------------------------------

@@ -29,13 +29,18 @@ _ZERO_AND_ONE = {name: np.array([0, 1], name) for name in ("float32", "float64")
 
 def load() -> None:
     """Do all that can go wrong before a product: load libcublasLt, describe one, take a handle."""
+    describe_one()
+    _handle(cupy.cuda.runtime.getDevice())
+
+
+def describe_one() -> None:
+    """Make and destroy the objects of a product; the library needs no GPU for them."""
     told = describe((2, 2), (8, 4), (2, 2), (8, 4), (8, 4), (4, 4), "bias")
     assert told is not None
     lt.matmul_desc_destroy(operation(told, "float32"))
     for layout in layouts(told, "float32"):
         lt.matrix_layout_destroy(layout)
     lt.matmul_preference_destroy(preference((16, 16, 16)))
-    _handle(cupy.cuda.runtime.getDevice())
 
 
 # ---- descriptors: cuBLASLt's objects, made without a device ------------------------------------

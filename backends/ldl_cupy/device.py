@@ -25,6 +25,9 @@ SHARE = 0.8
 PER_THREAD = 2
 """The handle that stands for every thread's own default stream."""
 
+OUT_OF_MEMORY = 2
+"""The status cudaErrorMemoryAllocation, which CuPy does not name."""
+
 capturing = RLock()
 """Held while a stream captures, and while cuBLASLt looks for an algorithm, which that of CUDA 13.3
 refuses meanwhile, whichever thread asks."""
@@ -119,7 +122,7 @@ class Device:
         cuda = self.xp.cuda
         gpu.streams = gpu.streams or tuple(cuda.Stream(non_blocking=True) for _ in range(2))
         first, second = gpu.streams
-        pool = cuda.MemoryPool()
+        pool = cuda.MemoryPool(self._malloc)
         keeps: list[Any] = [pool, first, second]
         with first, cuda.using_allocator(pool.malloc):
             for stream in (second, first):
@@ -134,6 +137,17 @@ class Device:
                 raise
             graph = first.end_capture()
         return Captured(gpu, graph, keeps)
+
+    def _malloc(self, nbytes: int) -> Any:
+        """Memory for a graph's own pool.
+
+        A pool that is told of CUDA's error would give back its free blocks, in which what was
+        captured before works, and try again.
+        """
+        memory = raw_memory(self.xp, nbytes)
+        if memory is None:
+            raise MemoryError(f"the device has no room for {_mib(nbytes)} of a graph's own")
+        return self.xp.cuda.MemoryPointer(memory, 0)
 
     def aside(self, work: Callable[[], None]) -> Any:
         """Do it on the second stream where a capture is under way, else now.
@@ -231,6 +245,22 @@ class Captured:
     def launch(self) -> None:
         """Launch it on the current stream."""
         self._gpu.play(self._graph)
+
+
+def raw_memory(xp: Any, nbytes: int) -> Any:
+    """Memory that is no pool's; what CuPy's pool does not use is given back where it must be.
+
+    None where there is not so much.
+    """
+    for _ in range(2):
+        try:
+            return xp.cuda.Memory(nbytes)
+        except xp.cuda.runtime.CUDARuntimeError as error:
+            if error.status != OUT_OF_MEMORY:
+                raise
+        gc.collect()
+        xp.get_default_memory_pool().free_all_blocks()
+    return None
 
 
 def _mib(nbytes: int) -> str:

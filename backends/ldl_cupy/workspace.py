@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from threading import RLock, local
 from typing import Any
 from weakref import WeakValueDictionary
 
 import cupy
 
-from ldl_cupy.device import PER_THREAD
+from ldl_cupy.device import PER_THREAD, raw_memory
 
 BYTES = 32 << 20
 
@@ -68,14 +67,5 @@ def reserve() -> Workspace:
 
 
 def _made(stream: Any) -> Workspace | None:
-    """A new one; what CuPy's pool does not use is given back for it where it must be."""
-    lacking = cupy.cuda.runtime.errorMemoryAllocation
-    for _ in range(2):
-        try:
-            return Workspace(stream, cupy.cuda.Memory(BYTES))
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            if error.status != lacking:
-                raise
-        gc.collect()
-        cupy.get_default_memory_pool().free_all_blocks()
-    return None
+    memory = raw_memory(cupy, BYTES)
+    return None if memory is None else Workspace(stream, memory)
