@@ -546,6 +546,17 @@ def test_no_download_is_begun_into_a_place_that_has_none(
     assert "set LDL_DATA_DIR to another folder" in capsys.readouterr().err
 
 
+def test_a_variable_of_the_environment_that_makes_no_sense_takes_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(*_: Any, **__: Any) -> None:
+        raise ValueError("LDL_THREADS must be a positive integer, got 'abc'")
+
+    monkeypatch.setattr(ldl, "fit", fit)
+    assert run() == 2
+    assert line(capsys) == "ldl denoise: LDL_THREADS must be a positive integer, got 'abc'"
+
+
 # ---- apply ---------------------------------------------------------------------------------------
 
 
@@ -616,3 +627,15 @@ def test_apply_refuses_what_is_no_autoencoder_of_such_samples(
         assert main(["apply", name, source, "--out", "o.npz"]) in (1, 2)
         assert words in line(capsys)
         assert not Path("o.npz").exists()
+
+
+def test_apply_says_where_a_model_gives_no_numbers(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = ldl.nn.AutoEncoder.symmetric(64, [4], activation="ReLU", output=ldl.nn.Identity)
+    for parameter in wide.parameters():
+        parameter.data[...] = 60000
+    ldl.save(wide.to(dtype="float16"), "half")
+    assert main(["apply", "half", "data.npz", "--out", "out.npy"]) == 0
+    assert "NaN or infinity" in line(capsys)
+    assert np.load("out.npy").shape == X.shape

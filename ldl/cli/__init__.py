@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from difflib import get_close_matches
 from typing import NoReturn, TextIO, cast
 
 import ldl
 from ldl.cli import apply, denoise, info
 from ldl.cli.errors import CommandError
 from ldl.console import Tolerant, shown
+
+
+NO_OPTIONS = ("command", "run", "model", "input")
+"""What the parsed arguments hold that has no option of that name."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,9 +77,7 @@ def _run(parser: _Parser, argv: Sequence[str] | None) -> int:
         return exit.code if isinstance(exit.code, int) else 1
     command = f"ldl {args.command or ''}".rstrip()
     if unknown:
-        kind = "option" if any(word.startswith("-") for word in unknown) else "argument"
-        words = shown(" ".join(unknown))
-        return _fail(command, f"no such {kind}: {words} (see {command} --help)", 2)
+        return _fail(command, f"{_unknown(unknown, vars(args))} (see {command} --help)", 2)
     if args.command is None:
         parser.print_help()
         return 2
@@ -82,9 +85,22 @@ def _run(parser: _Parser, argv: Sequence[str] | None) -> int:
         args.run(args)
     except CommandError as error:
         return _fail(command, str(error), error.code)
+    except ValueError as error:
+        if "LDL_" not in str(error):
+            raise
+        return _fail(command, str(error), 2)  # one of ldl's variables in the environment
     except KeyboardInterrupt:
         return _fail(command, "stopped", 130)
     return 0
+
+
+def _unknown(words: list[str], known: Iterable[str]) -> str:
+    """What to say of words that no option takes, and the option that may have been meant."""
+    wrong = next((word for word in words if word.startswith("-")), "")
+    options = [f"--{name.replace('_', '-')}" for name in known if name not in NO_OPTIONS]
+    near = get_close_matches(wrong.partition("=")[0], options, 1)
+    meant = "".join(f", did you mean {option}?" for option in near)
+    return f"no such {'option' if wrong else 'argument'}: {' '.join(words)}{meant}"
 
 
 def _fail(command: str, message: str, code: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import ldl
-from ldl.cli.errors import CommandError, UsageError
+from ldl.cli.errors import CommandError, UsageError, warn
 from ldl.console import shown
 from ldl.data.datasets import FILES, read_samples
 from ldl.data.files import Host
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
     model = _model(args.model)
     try:
         x, shape = read_samples(args.input)
-        y = _output(model, x, shape).reshape(shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            y = _output(model, x, shape).reshape(shape)
         content = BytesIO()
         if alone:
             np.save(content, y)
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError("not enough memory: give a file of fewer samples") from error
     except OSError as error:
         raise CommandError(f"cannot write {out}: {error.strerror or error}") from error
+    if not np.isfinite(y).all():
+        warn("ldl apply: the model gives NaN or infinity for some of these samples")
     print(f"written {shown(out)}: {'an array' if alone else 'array x'} of shape {shape}, float32")
 
 
