@@ -230,6 +230,8 @@ def test_whatever_the_system_takes_for_a_name_can_be_written(tmp_path, monkeypat
         assert os.listdir(tmp_path) == [name]
     save(ldl.nn.Linear(2, 3), path)
     assert load(path).out_features == 3
+    save(ldl.nn.Linear(2, 4), os.fsencode(path))
+    assert load(os.fsencode(path)).out_features == 4
     ldl.History([{"epoch": 1}]).to_csv(path)
     assert path.read_text() == "epoch\n1\n"
 

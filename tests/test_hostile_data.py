@@ -330,7 +330,8 @@ def test_a_file_without_permission_is_refused(
 )
 def test_a_file_of_any_name_is_read_and_shown_on_one_line(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / name, x=X)
-    assert load_dataset(tmp_path / name).name == name.removesuffix(".npz")
+    for path in (tmp_path / name, str(tmp_path / name), os.fsencode(tmp_path / name)):
+        assert load_dataset(path).name == name.removesuffix(".npz")
     np.savez(tmp_path / name, **{"a\nb": X, "c": X})
     with pytest.raises(ValueError, match="needs arrays x_train") as caught:
         load_dataset(tmp_path / name)

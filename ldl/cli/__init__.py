@@ -15,7 +15,6 @@ from ldl.cli import apply, denoise, info
 from ldl.cli.errors import CommandError
 from ldl.console import Tolerant, shown
 
-
 NO_OPTIONS = ("command", "run", "model", "input")
 """What the parsed arguments hold that has no option of that name."""
 

@@ -66,7 +66,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     Raises ValueError for an unknown name or a file that does not hold such arrays, naming what is
     wrong and where, and DataUnavailableError where a package or a download is missing.
     """
-    name = os.fspath(name_or_path)
+    name = os.fsdecode(name_or_path)
     if name == "mnist":
         x_train, y_train, x_test, y_test = read_mnist()
         white = np.float32(255)

@@ -42,7 +42,7 @@ class ArrayFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self._archive: zipfile.ZipFile | None = None
         with self._errors():
             self._file, self._size = open_regular(self.path)

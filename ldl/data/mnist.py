@@ -88,7 +88,7 @@ def read_idx(path: str | os.PathLike[str]) -> Host:
     The header is two zero bytes, 0x08 for unsigned bytes, the number of axes, and the length of
     each axis in four bytes, most significant first. OSError where the file cannot be opened.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     try:
         file, packed = open_regular(name)
         with file, gzip.open(file) as content:

@@ -60,7 +60,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     still writes.
     """
     with _names(path):
-        _replace(os.path.realpath(path), data)
+        _replace(os.path.realpath(os.fsdecode(path)), data)
 
 
 def check_writable(path: Path) -> None:
@@ -69,7 +69,7 @@ def check_writable(path: Path) -> None:
     What takes long to compute is not computed in vain; the file itself is left as it is.
     """
     with _names(path):
-        target = os.path.realpath(path)
+        target = os.path.realpath(os.fsdecode(path))
         _mode(target)
         temporary = f"{_temporary(target)}{os.urandom(8).hex()}.tmp"
         open(temporary, "xb").close()
@@ -84,7 +84,7 @@ def _names(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
 
 
 def _temporary(target: str) -> str:
@@ -188,7 +188,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     data = save(arrays, metadata={"ldl": text})
     if int.from_bytes(data[:8], "little") > HEADER_LIMIT:
         raise ValueError(
-            f"the header of {os.fspath(path)} would take more than {HEADER_LIMIT} bytes: "
+            f"the header of {os.fsdecode(path)} would take more than {HEADER_LIMIT} bytes: "
             "put long lists of numbers into tensors"
         )
     write_atomically(path, data)
@@ -200,7 +200,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises CheckpointError for a file that is anything else or was damaged, and OSError
     (FileNotFoundError, PermissionError) for one that cannot be opened.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     _check_frame(name)
     from safetensors import safe_open
 
