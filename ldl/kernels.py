@@ -170,8 +170,9 @@ class Kernels:
         return Prepared(arrays, lambda *values: run(**dict(zip(numbers, values, strict=True))))
 
     def sum_squares(self, a: Array) -> Array:
-        """Σ a², a scalar on the device."""
+        """Σ a², a scalar on the device, float32 at least."""
         a = a.reshape(-1)
+        a = a if a.dtype.itemsize > 2 else a.astype("float32")
         return self.xp.dot(a, a)
 
     def settle(self, a: Array) -> None:

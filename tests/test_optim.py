@@ -318,6 +318,54 @@ def test_options_that_make_no_sense_are_refused_at_construction(build, message):
 # ---- clipping ------------------------------------------------------------------------------------
 
 
+def with_gradients(*gradients):
+    params = [nn.Parameter(np.zeros_like(g)) for g in gradients]
+    for p, g in zip(params, gradients, strict=True):
+        p.accumulate(g)
+    return params
+
+
+SIZES = {
+    "float16": [1e-7, 1e-3, 1.0, 4e3],
+    "float32": [1e-45, 1e-30, 1e-20, 1e-7, 1.0, 1e4, 1e20, 2e37],
+    "float64": [5e-324, 1e-300, 1e-20, 1.0, 1e20, 1e300],
+}
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(d, s) for d, sizes in SIZES.items() for s in sizes])
+def test_clipping_finds_the_norm_of_gradients_whose_squares_are_no_numbers(dtype, size):
+    whole = np.array([3, 0, 0, -4, 12], dtype) * np.dtype(dtype).type(size)
+    for parts in ([whole], np.split(whole, 5)):
+        exact = float(np.sqrt((whole.astype("longdouble") ** 2).sum()))
+        for max_norm in (0.125 * exact if size > 1e-3 else 1.0, min(10 * max(exact, 1.0), 3e38)):
+            params = with_gradients(*parts)
+            found = float(optim.clip_grad_norm_(params, max_norm))
+            if exact > 1e-40:
+                assert found == pytest.approx(exact, rel=1e-5)
+            factor = min(1.0, max_norm / (exact + 1e-6))
+            for p, g in zip(params, parts, strict=True):
+                if factor == 1.0:
+                    np.testing.assert_array_equal(p.grad, g)  # to the bit
+                else:
+                    np.testing.assert_allclose(p.grad, factor * g, rtol=2e-3)
+
+
+def test_clipping_lets_a_divergence_be_found():
+    for bad, others in ((np.inf, 0.0), (np.nan, np.nan)):
+        (p,) = with_gradients(np.array([1, bad, 2], "float32"))
+        with np.errstate(invalid="ignore"):
+            optim.clip_grad_norm_([p], 1.0)
+        np.testing.assert_array_equal(p.grad, [others, np.nan, others])
+
+
+def test_large_weights_are_no_divergence():
+    model = nn.Linear(2, 1)
+    model.weight.data[...] = 1e25
+    x = np.full((4, 2), 1e-25, "float32")
+    history = ldl.fit(model, (x, x[:, :1]), nn.L1Loss(), optim.SGD(model, 1e-3), 2)
+    assert np.isfinite(history["loss"]).all()
+
+
 def test_clipping_by_norm_scales_all_gradients_together():
     params, grads = parameters(), gradients(1)[0]
     for p, g in zip(params, grads, strict=True):

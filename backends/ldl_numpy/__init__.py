@@ -83,6 +83,11 @@ class NumpyBackend(Backend):
         box_muller(u[:half], u[half:], out[:half], out[half:])
         return out[:size].reshape(shape)
 
+    def sum_squares(self, a: np.ndarray[Any, Any]) -> Any:
+        """The generic body's number, which may be infinite and is asked what it is."""
+        with np.errstate(over="ignore"):
+            return super().sum_squares(a)
+
     def record(
         self,
         function: Callable[..., tuple[Any, ...]],

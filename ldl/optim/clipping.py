@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ldl.backend import Array, Backend
 from ldl.nn.parameter import Parameter
 from ldl.numbers import real
 
+POWERS = {2: 40, 4: 40, 8: 400}
+"""By a number's bytes: as many powers of 2 from 1 either way, its squares can be summed."""
+
 
 def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> Array:
     """Scale all gradients by min(1, max_norm / (‖g‖ + 1e-6)), ‖g‖ their joint Euclidean norm.
 
-    In place and without waiting for the device. Returns ‖g‖ as it was, a scalar of the device.
+    In place and without waiting for the device. Returns ‖g‖ as it was, a scalar of the device. That
+    squares of large numbers overflow and those of small ones vanish makes no difference. Where one
+    is infinite it becomes NaN and the others 0, and where one is NaN all do, as in PyTorch: `fit`
+    then finds that the weights have diverged.
     """
     max_norm = real("max_norm", max_norm)
     if not max_norm > 0:
@@ -43,11 +50,28 @@ def clip_arrays(
             xp.clip(g, -max_value, max_value, out=g)
     if max_norm is None:
         return None
+    factor = _within(xp, _squares(backend, grads), min(g.dtype.itemsize for g in grads))
+    for g in grads:
+        g *= factor
+    norm = xp.sqrt(_squares(backend, grads))  # of what was multiplied
+    scale = xp.minimum(max_norm / (norm + 1e-6 * factor), 1 / factor)
+    for g in grads:
+        g *= scale
+    return norm / factor
+
+
+def _squares(backend: Backend, grads: Sequence[Array]) -> Array:
     total = backend.sum_squares(grads[0])
     for g in grads[1:]:
         total = total + backend.sum_squares(g)
-    norm = xp.sqrt(total)
-    scale = xp.minimum(max_norm / (norm + 1e-6), 1.0)
-    for g in grads:
-        g *= scale
-    return norm
+    return total
+
+
+def _within(xp: Any, squares: Array, itemsize: int) -> Array:
+    """A power of two that brings numbers within reach of their squares; 1 where they are.
+
+    To multiply by it and to divide again changes no digit.
+    """
+    power = POWERS[itemsize]
+    far = xp.where(squares > 4.0**power, 4.0**-power, 1.0)
+    return xp.where(squares < 4.0**-power, 4.0**power, far).astype(squares.dtype)
