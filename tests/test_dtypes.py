@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ldl
 from catalog import LOSSES, ROWS, named
 from ldl import nn
 
@@ -55,6 +56,19 @@ def test_to_changes_the_type_of_a_model_and_of_its_gradients(row: Any) -> None:
     assert [id(p) for p in module.parameters()] == identities
     assert {str(p.grad.dtype) for p in module.parameters()} <= {"float64"}
     assert {str(a.dtype) for a in run(module, row.input("float64"))} == {"float64"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("build", [nn.Tanh, lambda: nn.Sequential(nn.Flatten(), nn.Softmax())])
+def test_a_model_without_parameters_keeps_the_type_of_its_data(build: Any, dtype: str) -> None:
+    model, x = build(), np.linspace(-1, 1, 12).reshape(4, 3).astype(dtype)
+    expected = build().eval()(x)
+    for y in (model.predict(x), model.predict(x, batch_size=3), ldl.Predictor(model)(x)):
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, expected, rtol=1e-3 if dtype == "float16" else 1e-6)
+    assert ldl.evaluate(model, (x, expected), nn.MSELoss())["loss"] < 1e-6
+    for other in (x.tolist(), np.eye(3, dtype="int64")):
+        assert model.predict(other).dtype == "float32"
 
 
 ZERO_D = [np.float64, np.asarray, np.float32]

@@ -127,6 +127,12 @@ class Module(Differentiable):
         """The type of the parameters, float32 where there are none."""
         return next((p.dtype for p in self.parameters()), "float32")
 
+    def dtype_for(self, x: Any) -> Any:
+        """The type that data are cast to: x's own floating type where there are no parameters."""
+        own = getattr(x, "dtype", None)
+        floats = getattr(own, "kind", "") == "f" and next(self.parameters(), None) is None
+        return own if floats else self.dtype
+
     # ---- modes --------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
@@ -192,7 +198,7 @@ class Module(Differentiable):
         array of the model's backend. The mode stays as it is, and threads may predict at once.
         """
         batch_size = positive_integer("batch_size", batch_size)
-        x = self.backend.asarray(x, self.dtype)
+        x = self.backend.asarray(x, self.dtype_for(x))
         if x.ndim == 0:
             raise ValueError(f"predict takes a batch, got the number {x}: give an array of samples")
         with evaluation():

@@ -43,7 +43,7 @@ class Predictor:
             recording = held.get((array.shape, array.dtype))
             if recording is not None and self._fits(recording):
                 return self._play(recording, x)
-        x = self.model.backend.asarray(x, self.model.dtype)
+        x = self.model.backend.asarray(x, self.model.dtype_for(x))
         recording = held.get((x.shape, x.dtype))
         if recording is None or not self._fits(recording):
             recording = held[x.shape, x.dtype] = self._recorded(x)

@@ -39,7 +39,9 @@ def evaluate(
     check_kinds(model, loss)
     batch_size = positive_integer("batch_size", batch_size)
     figures = as_metrics(metrics, loss)
-    placed = as_data(data).place(model.backend, model.dtype, loss.takes_labels)
+    given = as_data(data)
+    dtype = model.dtype_for(given.x) if isinstance(given, Arrays) else model.dtype
+    placed = given.place(model.backend, dtype, loss.takes_labels)
     if isinstance(placed, Arrays):
         check_targets(model, loss, figures, placed.x, placed.y)
     return score(model, placed, loss, figures, batch_size, seed)
