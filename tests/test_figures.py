@@ -123,6 +123,10 @@ def test_a_name_that_does_not_tell_needs_a_mode() -> None:
     assert "'score'" in one_line(error)
     with pytest.raises(ValueError, match="'min' or 'max'"):
         ldl.EarlyStopping("loss", mode="best")
+    for wrong in (None, 3, ["loss"]):
+        with pytest.raises(TypeError, match="named by a text") as error:
+            ldl.EarlyStopping(wrong, mode="min")  # type: ignore[arg-type]
+        one_line(error)
 
 
 def test_the_best_weights_by_accuracy_are_those_of_the_highest() -> None:

@@ -47,7 +47,7 @@ class Optimizer:
     `params` is a model, an iterable of parameters, or a list of groups: dicts with "params" and any
     options that differ from the defaults. The options of a group stand in `param_groups` and may be
     changed between steps. The learning rate of step t is a group's `lr` times `schedule(t)`;
-    `schedule` is a Schedule or a function of the step.
+    `schedule` is a Schedule, this optimizer's own from then on, or a function of the step.
 
     `clip_norm` scales all gradients down together where their Euclidean norm is larger;
     `clip_value` cuts every element to [-clip_value, clip_value] first. A parameter without a

@@ -86,8 +86,10 @@ def better(name: str, mode: str | None) -> float:
     """1.0 where less of a figure is better ("min"), -1.0 where more is ("max").
 
     Without a mode: more of what ends in accuracy or psnr, less of what ends in loss, mse or mae;
-    ValueError for any other name.
+    ValueError for any other name, TypeError for what is no name.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a figure is named by a text such as 'val_loss', got {name!r}")
     if mode is None:
         if name.endswith(("accuracy", "psnr")):
             mode = "max"
