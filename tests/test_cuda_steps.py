@@ -347,13 +347,17 @@ def test_inputs_in_any_layout_are_read_as_they_are(order: str, device: Any) -> N
     assert_recorded(played)
 
 
-def test_arrays_of_the_host_are_refused_by_name(device: Any) -> None:
+def test_a_step_brings_arrays_of_the_host_over_and_its_recording_refuses_them(device: Any) -> None:
     played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, device)
+    for _ in range(3):
+        np.testing.assert_allclose(device.to_numpy(played(X, LABELS)), own(X, LABELS), rtol=1e-5)
+    (recording,) = played._recordings.values()
+    assert isinstance(recording, DeviceStep)
     with pytest.raises(nn.DeviceError, match="asarray"):
-        played(X, LABELS)
+        recording(X, LABELS)
+    with pytest.raises(nn.DeviceError, match="asarray"):
+        device.record(lambda model, x: (model(x),), (played.model,), (X,))
     assert_follows(played, own, X, LABELS)
-    with pytest.raises(nn.DeviceError, match="asarray"):
-        played(X, LABELS)
 
 
 class Gate(nn.Module):

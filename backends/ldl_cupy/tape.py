@@ -135,7 +135,6 @@ class Tape(local):
             self._launch(site, numbers)
 
     def _launch(self, site: Site, numbers: Numbers) -> None:
-        self.singles += 1
         memory = self._device.empty(numbers.nbytes)
         self._device.send(numbers.view(np.uint8), memory)
         self.singles += 1
@@ -149,7 +148,6 @@ class Tape(local):
         if found == sites:
             found = known[key] = self._captured(calls)
         if isinstance(found, Graph):
-            self.graphs += 1
             found.launch(self._device, [x for _, x in calls])
             self.graphs += 1
             return
