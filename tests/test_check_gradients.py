@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ldl
-from catalog import ROWS, named
+from catalog import LOSSES, ROWS, named
 from checks import one_line
 from fake_device import FakeBackend, fixture
 from ldl import nn
@@ -151,12 +151,101 @@ class Writes(nn.Identity):
         return super().forward(x)
 
 
+class WritesBack(nn.Identity):
+    def backward(self, grad: Any) -> Any:
+        self.take()
+        grad *= 1.5
+        return grad / 1.5
+
+
+class Remembers(nn.Module):
+    """y = x², whose backward reads x as it is by then."""
+
+    def forward(self, x: Any) -> Any:
+        self.keep(0)
+        self.x = x
+        return x * x
+
+    def backward(self, grad: Any) -> Any:
+        self.take()
+        return 2 * self.x * grad
+
+
+class RemembersItsOutput(nn.Module):
+    """y = exp x, whose backward reads y as it is by then."""
+
+    def forward(self, x: Any) -> Any:
+        self.keep(0)
+        self.y = np.exp(x)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        self.take()
+        return self.y * grad
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
-    [(Rolls, "two calls of forward differ"), (Writes, "forward writes to its input")],
+    [
+        (Rolls, "two calls of forward differ"),
+        (Writes, "forward writes to its input"),
+        (WritesBack, "backward writes to its gradient"),
+        (Remembers, r"reads its input.* again.*self\.keep"),
+        (RemembersItsOutput, r"its output.* again.*self\.keep"),
+    ],
 )
 def test_what_makes_the_comparison_meaningless_is_named(layer: Any, message: str) -> None:
     before = X.copy()
-    with pytest.raises(ldl.GradientError, match=message):
+    with pytest.raises(ldl.GradientError, match=message) as error:
         ldl.check_gradients(layer(), X)
+    one_line(error)
     np.testing.assert_array_equal(X, before)
+
+
+class Product(nn.Loss):
+    """Σ xt, with a fault of one's choice."""
+
+    def __init__(self, fault: str = "", reduction: str = "sum") -> None:
+        self.fault, self.reduction = fault, reduction
+
+    def forward(self, input: Any, target: Any) -> Any:
+        losses = input * target
+        self.keep(target)
+        self.t = target
+        if self.fault == "writes":
+            target *= 2
+        if self.reduction == "none":
+            return losses
+        if self.fault == "mean" and self.reduction == "mean":
+            return losses.mean() + 1
+        return losses.sum() / {"sum": 1, "mean": losses.size}.get(self.reduction, len(losses))
+
+    def backward(self, grad: Any = None) -> Any:
+        t = self.take()
+        t = self.t if self.fault == "remembers" else t
+        factor = {"mean": 1 / t.size, "batchmean": 1 / len(t)}.get(self.reduction, 1)
+        if self.fault == "batchmean" and self.reduction == "batchmean":
+            factor = 1 / t.size
+        return factor * t * (1 if grad is None else grad)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("writes", "writes to its target"),
+        ("remembers", r"the target again.*self\.keep"),
+        ("mean", "reduction='mean'"),
+        ("batchmean", "reduction='batchmean'"),
+    ],
+)
+def test_what_a_loss_does_wrong_is_named(fault: str, message: str) -> None:
+    assert ldl.check_gradients(Product(), X, target=X[::-1].copy())
+    with pytest.raises(ldl.GradientError, match=message) as error:
+        ldl.check_gradients(Product(fault), X, target=X[::-1].copy())
+    one_line(error)
+
+
+@pytest.mark.parametrize(**named(LOSSES))
+def test_every_loss_passes(row: Any) -> None:
+    x, t = row.batch("float64")
+    assert ldl.check_gradients(row.build(), x, target=t)["x"] < 1e-6

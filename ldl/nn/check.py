@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from inspect import signature
 from math import sqrt
 from typing import Any
 
 from ldl import random
 from ldl.backend import Array
-from ldl.nn.losses import Loss
+from ldl.nn.differentiable import passing
+from ldl.nn.losses import REDUCTIONS, Loss
 from ldl.nn.module import Module
 
 
@@ -24,11 +26,14 @@ class _Of(Module):
         self.loss, self.target = loss, target
 
     def forward(self, x: Array) -> Array:
-        return self.loss(x, self.target).reshape(-1)
+        value = self.loss(x, self.target)
+        self.keep(value.shape)
+        return value.reshape(-1)
 
     def backward(self, grad: Array) -> Array:
+        shape = self.take()
         if self.loss.reduction == "none":
-            return self.loss.backward(grad.reshape(self.target.shape))
+            return self.loss.backward(grad.reshape(shape))
         return self.loss.backward() * grad
 
     def __repr__(self) -> str:
@@ -58,7 +63,9 @@ def check_gradients(
     Returns the relative error, over the directions, by name: "x" and the parameters' names.
 
     Raises GradientError, naming the worst, where one is above `tolerance`, and where backward
-    returns None or another shape than that of x, or forward changes x or differs from call to call.
+    returns None or another shape than that of x, forward differs from call to call, one of them
+    writes to what it was given or backward reads it again, or a loss's reductions, of which it lets
+    one choose, are not one loss.
     """
     if isinstance(module, Loss) is not (target is not None):
         raise TypeError("a loss is checked with target=..., and a module without")
@@ -66,6 +73,7 @@ def check_gradients(
         t = module.backend.asarray(target)
         t = t if t.dtype.kind != "f" else module.backend.asarray(t, "float64")
         module = _Of(copy.deepcopy(module), t)
+        _check_reductions(module, module.backend.asarray(x, "float64"))
     if not isinstance(module, Module):
         raise TypeError(f"check_gradients takes a module (ldl.nn.Module), got {module!r}")
     ready = copy.deepcopy(module).to(dtype="float64").train()
@@ -77,22 +85,30 @@ def check_gradients(
         return backend.normal(shape, "float64", stream.next())
 
     trial, given = copy.deepcopy(ready), x.copy()
-    y = trial(given)
-    if ((given != x) & (x == x)).any():
-        raise GradientError(f"{module!r}.forward writes to its input: let it make an array instead")
+    y = _inside(trial, given)
+    _check_unwritten(module, "forward", "input", given, x)
     if ((copy.deepcopy(ready)(x) != y) & (y == y)).any():
         raise GradientError(
             f"two calls of forward differ: {module!r} draws random numbers of its own, and should "
             "from a stream, as Dropout does"
         )
     r = draw(tuple(y.shape))
-    dx = trial.backward(r)
+    grad = r.copy()
+    dx = trial.backward(grad)
+    _check_unwritten(module, "backward", "gradient", grad, r)
+    if isinstance(trial, _Of) and isinstance(ready, _Of):
+        _check_unwritten(module, "forward or backward", "target", trial.target, ready.target)
     if dx is None:
         raise GradientError(f"{module!r}.backward returned None: it must return ∂L/∂x")
     if tuple(dx.shape) != tuple(x.shape):
         raise GradientError(
             f"{module!r}.backward returned ∂L/∂x of shape {tuple(dx.shape)} for x of shape "
             f"{tuple(x.shape)}"
+        )
+    if _differ(_spoilt(ready, x, r), dx):
+        raise GradientError(
+            f"{module!r}.backward reads its input, its output or the target again, which the "
+            "caller may have overwritten: let forward keep what it needs with self.keep(...)"
         )
 
     def error(start: Array, gradient: Array, output: Callable[[Array], Array]) -> float:
@@ -133,6 +149,57 @@ def check_gradients(
             f"{errors[worst]:.2g} of it (at most {tolerance:g} is rounding)"
         )
     return errors
+
+
+def _inside(module: Module, x: Array) -> Array:
+    """module(x) as inside another module, which hands x itself over."""
+    token = passing.set("train")
+    try:
+        return module(x)
+    finally:
+        passing.reset(token)
+
+
+def _differ(a: Array, b: Array) -> bool:
+    """Whether two arrays differ where the second is a number."""
+    return bool(((a != b) & (b == b)).any())
+
+
+def _check_unwritten(module: Module, method: str, what: str, now: Array, before: Array) -> None:
+    if _differ(now, before):
+        raise GradientError(
+            f"{module!r}.{method} writes to its {what}: let it make an array instead"
+        )
+
+
+def _spoilt(ready: Module, x: Array, r: Array) -> Array:
+    """∂L/∂x where the caller wrote over everything between the passes."""
+    other, given = copy.deepcopy(ready), x.copy()
+    y = _inside(other, given)
+    for array in (given, y, *([other.target] if isinstance(other, _Of) else [])):
+        array[...] = float("nan") if array.dtype.kind == "f" else 0
+    return other.backward(r.copy())
+
+
+def _check_reductions(module: _Of, x: Array) -> None:
+    """GradientError unless sum, mean and batchmean are what "none" gives, times a number each."""
+    if "reduction" not in signature(type(module.loss)).parameters:
+        return
+    results = {}
+    for reduction in REDUCTIONS:
+        loss = copy.deepcopy(module.loss)
+        loss.reduction = reduction
+        value = loss(x, module.target.copy())
+        results[reduction] = value.sum(), loss.backward(0 * value + 1)
+    total, gradient = results["none"]
+    for reduction, (value, found) in results.items():
+        factor = {"sum": 1.0, "batchmean": 1 / len(x)}.get(reduction, value / total)
+        wrong = abs(value - factor * total) > 1e-9 * abs(total)
+        if wrong or _norm(found - factor * gradient) > 1e-9 * _norm(gradient):
+            raise GradientError(
+                f"{module!r}: with reduction={reduction!r} value and gradient are not those of "
+                "'none', reduced"
+            )
 
 
 def _norm(a: Array) -> float:
