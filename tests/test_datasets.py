@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,24 @@ def test_a_download_says_one_line(small_mnist, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err == "", "nothing is downloaded twice"
 
 
+@pytest.mark.parametrize("stream", [None, "/dev/full"])
+def test_a_download_needs_no_standard_error(small_mnist, tmp_path, monkeypatch, capsys, stream):
+    import pooch
+
+    contents = {name: (small_mnist / name).read_bytes() for name in mnist.SHA256}
+
+    def retrieve(_url, _hash, fname, path, *_):
+        (Path(path) / fname).write_bytes(contents[fname])
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.setenv("LDL_DATA_DIR", str(tmp_path / "new\n"))
+    with ExitStack() as stack:
+        full = stream and stack.enter_context(open(stream, "w"))
+        monkeypatch.setattr(sys, "stderr", full)
+        assert load_dataset("mnist").x_train.shape == (6, 784)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_data_dir_that_is_a_file(tmp_path, monkeypatch):
     import pooch
 
@@ -248,6 +267,7 @@ def test_a_data_dir_that_is_a_file(tmp_path, monkeypatch):
         (ValueError("SHA256 hash of downloaded file"), "a mirror sent a file with another SHA-256"),
         (PermissionError(13, "denied", "/data"), "no permission to write /data"),
         (TimeoutError(), "TimeoutError"),
+        (OSError(28, "No space left on device"), r"\(No space left on device\)"),
     ],
 )
 def test_other_reasons_for_no_download(tmp_path, monkeypatch, error, words):

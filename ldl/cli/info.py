@@ -114,6 +114,8 @@ def _threads() -> str:
         pools = importlib.import_module("threadpoolctl").threadpool_info()
     except ImportError:
         return "unknown (pip install threadpoolctl)"
+    except Exception as error:
+        return f"unknown ({type(error).__name__})"
     counts = [f"{p['num_threads']} ({p['internal_api']})" for p in pools if p["user_api"] == "blas"]
     return ", ".join(dict.fromkeys(counts)) or "no BLAS loaded"
 

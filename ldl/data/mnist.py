@@ -182,6 +182,8 @@ def _cause(error: Exception) -> str:
         return "a mirror sent a file with another SHA-256"
     if isinstance(error, PermissionError):
         return f"no permission to write {shown(error.filename)}"
+    if getattr(error, "errno", None):
+        return shown(getattr(error, "strerror", None) or error)
     kind = type(error).__name__
     return {"ConnectionError": "no connection", "ConnectTimeout": "no answer"}.get(kind, kind)
 
