@@ -182,8 +182,8 @@ def test_arguments_come_back_as_they_were_given(tmp_path):
     ("model", "words"),
     [
         (lambda: nn.Linear(2, 3, bias=np.True_), "Linear: the argument 'bias' holds bool"),
-        (lambda: nn.ELU(float("nan")), "ELU: the argument 'alpha' holds nan"),
-        (lambda: nn.ELU(float("inf")), "ELU: the argument 'alpha' holds inf"),
+        (lambda: Gate(2, power=float("nan")), "Gate: the argument 'power' holds nan"),
+        (lambda: Gate(2, power=float("inf")), "Gate: the argument 'power' holds inf"),
         (lambda: nn.Sequential(Gate(2, f=len)), "Gate: the argument 'extra' holds builtin_func"),
         (lambda: Gate(2, a=[np.zeros(2)]), "Gate: the argument 'extra' holds ndarray"),
         (lambda: Gate(2, a={1: 2}), "Gate: the argument 'extra' holds a dict with keys"),

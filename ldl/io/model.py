@@ -36,8 +36,8 @@ def save(model: Module, path: Path) -> None:
     if not isinstance(model, Module):
         raise TypeError(f"ldl.save takes a model (ldl.nn.Module), got a {type(model).__name__}")
     header = {"format": FORMAT, "version": VERSION, "model": rehearsal.describe(model)}
-    state = model.state_dict()
-    write_tensors(path, {name: model.backend.to_numpy(a) for name, a in state.items()}, header)
+    fetch = model.backend.to_numpy
+    write_tensors(path, {name: fetch(p.data) for name, p in model.named_parameters()}, header)
 
 
 def load(
