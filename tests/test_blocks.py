@@ -270,3 +270,13 @@ def test_what_leaves_numba_alone(text: str, wanted: bool, monkeypatch: Any) -> N
         context.setenv("LDL_NUMBA", text)
         found = ldl_numpy.fuser.__wrapped__()
     assert (found is not None) is (wanted and find_spec("numba") is not None)
+
+
+@pytest.mark.parametrize("text", ["maybe", "2", "numba\n"])
+def test_what_says_neither_is_refused_in_one_line(text: str, monkeypatch: Any) -> None:
+    monkeypatch.undo()
+    with monkeypatch.context() as context:
+        context.setenv("LDL_NUMBA", text)
+        with pytest.raises(ValueError, match=r"LDL_NUMBA .* must be 0 or 1, got ") as error:
+            ldl_numpy.fuser.__wrapped__()
+    assert str(error.value).isprintable()

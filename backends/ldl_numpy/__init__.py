@@ -128,7 +128,10 @@ class NumpyBackend(Backend):
 @cache
 def fuser() -> Any:
     """What makes loops of operations: None where Numba is not installed or not wanted."""
-    unwanted = os.environ.get("LDL_NUMBA", "").lower() in ("0", "false", "no", "off")
+    given = os.environ.get("LDL_NUMBA", "").strip().lower()
+    unwanted = given in ("0", "false", "no", "off")
+    if not unwanted and given not in ("", "1", "true", "yes", "on"):
+        raise ValueError(f"LDL_NUMBA in the environment must be 0 or 1, got {given[:40]!r}")
     if unwanted or find_spec("numba") is None:
         return None
     from ldl_numpy.program import fuse_and_link
