@@ -339,7 +339,8 @@ class CudaOnHost(CupyBackend):
             assert options == launch.OPTIONS
             return Module(stream, code)
 
-        self._connect(_Namespace(raw_module), DeviceArray, stream, Gemm(stream))
+        runtime = SimpleNamespace(getDevice=stream.number)
+        self._connect(_Namespace(raw_module, runtime), DeviceArray, stream, Gemm(stream))
 
     device = "the host"
 
@@ -371,8 +372,9 @@ class CudaOnHost(CupyBackend):
 class _Namespace:
     """NumPy, whose new arrays are the device's."""
 
-    def __init__(self, raw_module: Any) -> None:
+    def __init__(self, raw_module: Any, runtime: Any) -> None:
         self.RawModule = raw_module
+        self.cuda = SimpleNamespace(runtime=runtime)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)

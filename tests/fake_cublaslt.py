@@ -43,11 +43,11 @@ def matrix(rows: int, columns: int, layout: str = "rows", dtype: Any = "float64"
 
 
 class HostArray(np.ndarray):
-    """An array of the host whose `data.ptr` is its address, as a CuPy array's is."""
+    """An array of the host whose `data` tells its address and its GPU, as a CuPy array's does."""
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self.ctypes.data)
+        return SimpleNamespace(ptr=self.ctypes.data, device_id=getattr(self, "gpu", 0))
 
 
 def free(lock: Any) -> bool:

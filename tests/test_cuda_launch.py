@@ -11,6 +11,7 @@ import pytest
 from cuda_host import compile_host
 from fake_device import HostBackend
 from ldl import random
+from ldl.nn import DeviceError
 from ldl_cupy import launch
 
 
@@ -19,7 +20,10 @@ class DeviceArray(np.ndarray):  # type: ignore[type-arg]
 
     @property
     def data(self) -> Any:  # type: ignore[override]
-        return SimpleNamespace(ptr=self.ctypes.data)
+        return SimpleNamespace(ptr=self.ctypes.data, device_id=getattr(self, "gpu", 0))
+
+
+CUDA = SimpleNamespace(runtime=SimpleNamespace(getDevice=lambda: 0))
 
 
 class RawModule:
@@ -47,7 +51,7 @@ class OnHost:
         def zeros(n: int, dtype: Any) -> Any:
             return self.put(np.zeros(n, dtype))
 
-        self.launch = launch.Launcher(SimpleNamespace(RawModule=RawModule, zeros=zeros))
+        self.launch = launch.Launcher(SimpleNamespace(RawModule=RawModule, zeros=zeros, cuda=CUDA))
 
     def put(self, a: Any) -> Any:
         return np.array(a).view(DeviceArray)
@@ -166,7 +170,7 @@ class Recorder(launch.Launcher):
     """Launches nothing and remembers grids and blocks."""
 
     def __init__(self) -> None:
-        super().__init__(SimpleNamespace(RawModule=lambda **_: None, zeros=np.zeros))
+        super().__init__(SimpleNamespace(RawModule=lambda **_: None, zeros=np.zeros, cuda=CUDA))
         self.launches: list[tuple[Any, Any]] = []
 
     def _run(self, name: str, grid: Any, block: Any, *args: Any) -> None:
@@ -179,8 +183,9 @@ def test_the_scratch_is_enough_for_every_shape() -> None:
     most = 0
     for columns in (1, 2, 10, 33, 1000, 32 * 1024, 32 * 1024 + 1, 10**6):
         for rows in (1, 100, 10**4, 10**7, 10**9):
-            out = np.empty(columns, "f4")
-            a = SimpleNamespace(shape=(rows, columns), dtype=out.dtype, flags=out.flags)
+            out = np.empty(columns, "f4").view(DeviceArray)
+            facts = {"dtype": out.dtype, "flags": out.flags, "data": out.data}
+            a = SimpleNamespace(shape=(rows, columns), **facts)
             recorder.sum_columns(a, out)
             (groups, parts), (x, _) = recorder.launches[-1]
             assert groups * x >= columns
@@ -190,7 +195,10 @@ def test_the_scratch_is_enough_for_every_shape() -> None:
 
 
 def test_what_a_raw_kernel_would_misread_is_refused() -> None:
-    launcher, a, out, index = Recorder(), normal(4, 6), normal(4), np.arange(4)
+    launcher = Recorder()
+    a, out, other, index = (
+        x.view(DeviceArray) for x in (normal(4, 6), normal(4), normal(4, 5), np.arange(4))
+    )
     with pytest.raises(ValueError, match="not C-contiguous"):
         launcher.reduce_rows("sum", a.T, out)
     with pytest.raises(TypeError, match="float32"):
@@ -200,6 +208,9 @@ def test_what_a_raw_kernel_would_misread_is_refused() -> None:
     with pytest.raises(TypeError, match="int64, not int32"):
         launcher.take(a, index.astype("i4"), a)
     with pytest.raises(ValueError, match="do not go into"):
-        launcher.take(a, index, normal(4, 5))
+        launcher.take(a, index, other)
     with pytest.raises(ValueError, match="no rows"):
-        launcher.take(a[:0], index, normal(4, 6))
+        launcher.take(a[:0], index, a)
+    out.gpu = 1
+    with pytest.raises(DeviceError, match="an array of GPU 1 met work on GPU 0"):
+        launcher.reduce_rows("sum", a, out)

@@ -256,9 +256,13 @@ def test_a_stream_keeps_its_handle_as_long_as_its_workspace(lt: FakeLt) -> None:
 
 def test_a_gpu_has_workspaces_of_its_own(lt: FakeLt) -> None:
     a, b = host(matrix(2, 3)), host(matrix(3, 4))
-    for gemm.cupy.device in (0, 1, 0, 1):
+    for a.gpu in (0, 1, 0, 1):
+        b.gpu = gemm.cupy.device = a.gpu
         gemm.matmul(a, b)
     assert [run["space"] for run in lt.runs] == [1, 2, 1, 2]
+    b.gpu = 0
+    with pytest.raises(ldl.nn.DeviceError, match=r"GPU 0 met work on GPU 1: x.copy\(\)"):
+        gemm.matmul(a, b)
 
 
 def test_threads_whose_own_streams_have_one_handle_have_a_workspace_each(lt: FakeLt) -> None:

@@ -191,6 +191,6 @@ def test_an_array_of_another_gpu_is_refused_when_it_is_recorded_and_when_played(
         for _ in range(2):
             given = [host.asarray(X), host.asarray(X[:, :3])]
             given[which].gpu = 1
-            with pytest.raises(nn.DeviceError, match="an array of GPU 1 reached a step on GPU 0"):
+            with pytest.raises(nn.DeviceError, match="an array of GPU 1 met work on GPU 0"):
                 played(*given)
             assert_follows(played, own, X, X[:, :3])

@@ -13,6 +13,7 @@ import cupy
 from ldl.backend import Array
 from ldl.precision import get_matmul_precision
 from ldl_cupy.algorithm import Algorithm, load
+from ldl_cupy.launch import here
 from ldl_cupy.layout import ALIGNED, describe, orientation
 from ldl_cupy.workspace import reserve
 
@@ -52,6 +53,9 @@ def _product(
         out = cupy.empty(whole, kind)
     elif out.dtype.char != kind or out.shape != whole:
         return None
+    gpu = cupy.cuda.runtime.getDevice()
+    here(a, gpu)
+    here(b, gpu)
     left, right, result = b.data.ptr, a.data.ptr, out.data.ptr
     # The lowest bit that is set in an address is its alignment.
     alignments = min(256, left & -left), min(256, right & -right), min(256, result & -result)

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ldl.nn.differentiable import DeviceError
+
 Array = Any
 """A C-contiguous CuPy array."""
 
@@ -91,7 +93,7 @@ class Launcher:
 
     def _fill(self, what: str, out: Array, key: Array, threads: int) -> None:
         double = _kind(out) == "double"
-        _check(out)
+        self._check(out)
         if threads:
             name = f"fill_{what}_double" if double else f"fill_{what}"
             self._run(name, (_blocks(threads),), (BLOCK,), out, np.int64(out.size), key)
@@ -101,7 +103,7 @@ class Launcher:
 
         `index` holds int64. Where it or `start` leaves its array, the nearest row is taken.
         """
-        _check(array, index, out)
+        self._check(array, index, out)
         if index.dtype != np.int64:
             raise TypeError(f"index holds int64, not {index.dtype}")
         if out.dtype != array.dtype or out.shape[1:] != array.shape[1:]:
@@ -135,7 +137,7 @@ class Launcher:
 
     def reduce_rows(self, kind: str, a: Array, out: Array) -> None:
         """out[i] = the "max" or "sum" of a[i, :]."""
-        _check(a, out)
+        self._check(a, out)
         rows, columns = a.shape
         if rows:
             grid = (_blocks(32 * rows),)
@@ -146,7 +148,7 @@ class Launcher:
         self, a: Array, out: Array, accumulate: bool = False, scratch: Scratch | None = None
     ) -> None:
         """out[j] = Σ a[i, j] over i, added to what `out` holds with `accumulate`."""
-        _check(a, out)
+        self._check(a, out)
         rows, columns = a.shape
         if not columns:
             return
@@ -170,7 +172,7 @@ class Launcher:
 
     def sum_squares(self, a: Array, out: Array, scratch: Scratch | None = None) -> None:
         """out = Σ a², `out` being an array of one element."""
-        _check(a, out)
+        self._check(a, out)
         parts = max(1, min(a.size // (8 * BLOCK), PARTS))
         tickets, partial = self._several(parts, scratch)
         name = f"sum_squares_{_kind(a, out)}"
@@ -181,6 +183,14 @@ class Launcher:
         if parts == 1:
             return NULL, NULL
         return self.scratch() if scratch is None else scratch
+
+    def _check(self, *arrays: Array) -> None:
+        """A raw kernel knows nothing of strides, and nothing of GPUs."""
+        gpu = self.xp.cuda.runtime.getDevice()
+        for a in arrays:
+            if not a.flags.c_contiguous:
+                raise ValueError(f"an array of shape {a.shape} is not C-contiguous")
+            here(a, gpu)
 
     def _run(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
         kernel = self._kernels.get(name)
@@ -205,8 +215,10 @@ def _kind(*arrays: Array) -> str:
     return KINDS[dtypes.pop()]
 
 
-def _check(*arrays: Array) -> None:
-    """A raw kernel knows nothing of strides."""
-    for a in arrays:
-        if not a.flags.c_contiguous:
-            raise ValueError(f"an array of shape {a.shape} is not C-contiguous")
+def here(array: Array, gpu: int) -> None:
+    """DeviceError unless the array is on that GPU: a kernel would read what is not there."""
+    if array.data.device_id != gpu:
+        raise DeviceError(
+            f"an array of GPU {array.data.device_id} met work on GPU {gpu}: x.copy() brings it "
+            "over; what belongs to a GPU is used inside `with cupy.cuda.Device(number):`"
+        )

@@ -16,6 +16,7 @@ from ldl.nn.differentiable import DeviceError
 from ldl.nn.module import Differentiable
 from ldl.precision import get_matmul_precision
 from ldl_cupy.kernels import Kernels
+from ldl_cupy.launch import here
 from ldl_cupy.layout import ALIGNED
 from ldl_cupy.source import CudaSource
 from ldl_cupy.tape import Known, Tape
@@ -75,15 +76,6 @@ class Hosts(Place):
         """Whether a view begins in an array, or two arrays without gaps overlap."""
         first, second = a.data.ptr, b.data.ptr
         return bool(first < second + b.nbytes and second < first + max(a.nbytes, 1))
-
-
-def here(array: Any, gpu: int) -> None:
-    """DeviceError unless the array is on that GPU."""
-    if array.data.device_id != gpu:
-        raise DeviceError(
-            f"an array of GPU {array.data.device_id} reached a step on GPU {gpu}: x.copy() brings "
-            "it over; what belongs to a GPU is used inside `with cupy.cuda.Device(number):`"
-        )
 
 
 def _shaped(raw: Any, like: Host) -> Any:
