@@ -35,12 +35,16 @@ _UNREADABLE = (TypeError, ValueError, RuntimeError, AttributeError, BufferError)
 def host(data: Any, dtype: Any = None) -> Host:
     """The data as a C-contiguous array of the processor's byte order, cast where `dtype` is given.
 
-    Shares memory with the data where nothing has to be changed. Raises TypeError for what is no
-    array of real numbers and ValueError for rows that differ in length; both name the way out.
+    Shares memory with the data where nothing has to be changed. A number that is too small for
+    `dtype` is 0, whatever `np.seterr` says. Raises TypeError for what is no array of real numbers
+    and ValueError for rows that differ in length; both name the way out.
     """
     array = taken(data)
     wanted = array.dtype if dtype is None else np.dtype(dtype)
-    return np.asarray(array, wanted.newbyteorder("="), order="C")
+    if wanted == array.dtype:
+        return np.asarray(array, wanted.newbyteorder("="), order="C")
+    with np.errstate(under="ignore"):
+        return np.asarray(array, wanted.newbyteorder("="), order="C")
 
 
 def taken(data: Any) -> Host:

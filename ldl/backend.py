@@ -213,8 +213,9 @@ def set_backend(name: str | Backend) -> Backend:
 def use_backend(name: str | Backend) -> Iterator[Backend]:
     """Make a backend the default inside a `with` block, for this thread or task alone."""
     backend = get_backend(name)
-    token = _scoped.set(backend)
+    before = _scoped.get()
     try:
+        _scoped.set(backend)
         yield backend
     finally:
-        _scoped.reset(token)
+        _scoped.set(before)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ldl.numbers import integer
+from ldl.prepared import play
 
 WEIGHTS, SHUFFLE, NOISE, DROPOUT, SPLIT = range(5)
 """What a stream is for. Streams of one seed are independent of each other."""
@@ -36,14 +37,18 @@ class Stream:
 
     __slots__ = ("draw", "seed", "stream")
 
+    draw: int
+    seed: int
+    stream: int
+
     def __init__(self, seed: int, purpose: int, index: int = 0) -> None:
         self.restart(seed, purpose, index)
 
     def restart(self, seed: int, purpose: int, index: int = 0) -> None:
         """Become the stream of that seed and purpose, before its first draw."""
-        self.seed = check_seed(seed)
-        self.stream = (purpose << 32) | index
-        self.draw = 0
+        stream = (purpose << 32) | index
+        state = {"seed": check_seed(seed), "stream": stream, "draw": 0}
+        play([(setattr, self, name, value) for name, value in state.items()])
 
     def next(self) -> Key:
         """The key of the next draw."""
@@ -102,11 +107,12 @@ _uncounted: ContextVar[bool] = ContextVar("ldl_uncounted", default=False)
 @contextmanager
 def uncounted() -> Iterator[None]:
     """Inside the block, what is built for a trial takes no stream from what is built later."""
-    token = _uncounted.set(True)
+    before = _uncounted.get()
     try:
+        _uncounted.set(True)
         yield
     finally:
-        _uncounted.reset(token)
+        _uncounted.set(before)
 
 
 def next_stream(purpose: int) -> Stream:
@@ -115,5 +121,6 @@ def next_stream(purpose: int) -> Stream:
     if _uncounted.get():
         return Stream(_weights.seed, purpose)
     with _lock:
+        made = Stream(_weights.seed, purpose, _streams)
         _streams += 1
-        return Stream(_weights.seed, purpose, _streams - 1)
+        return made

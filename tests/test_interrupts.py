@@ -172,3 +172,91 @@ def test_a_first_step_that_was_interrupted_is_done_or_not(how: str) -> None:
             step(x, x), twin(x, x)
         assert state(step) == state(twin), where
     assert line > 2000
+
+
+# ---- modes, weights, moves, states ---------------------------------------------------------------
+
+
+def facts(model: nn.Module) -> list[Any]:
+    """Modes, backends, types and weights."""
+    parts = [(m.training, m.backend.name) for m in model.modules()]
+    return [parts, *[(str(p.dtype), p.data.tobytes()) for p in model.parameters()]]
+
+
+MOVES: dict[str, Any] = {
+    "eval": lambda model: model.eval(),
+    "to": lambda model: model.to(dtype="float64"),
+    "load_state_dict": lambda model: model.load_state_dict(
+        {name: a + 1 for name, a in model.state_dict().items()}
+    ),
+}
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=list(MOVES))
+def test_a_model_that_is_changed_is_as_before_or_as_it_becomes(move: Any) -> None:
+    before, after = facts(network()), facts(move_of(move))
+
+    def check(model: nn.Module, where: str) -> None:
+        assert facts(model) in (before, after), where
+
+    assert at_every_line(network, move, check) > 3
+
+
+def move_of(move: Any) -> nn.Module:
+    move(model := network())
+    return model
+
+
+def test_a_change_that_was_interrupted_is_seen_by_what_was_recorded() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.LeakyReLU(0.5))
+    predictor = ldl.Predictor(model)
+    for slope in (0.1, 0.2):
+        for line in range(20):
+            predictor(ROWS[0])
+            interrupt(partial(setattr, model[1], "negative_slope", slope * line), line)
+            np.testing.assert_allclose(predictor(ROWS[0]), model.predict(ROWS[0]), rtol=1e-5)
+
+
+def test_parameters_that_are_packed_are_all_bound_or_none(how: str) -> None:
+    def made() -> Any:
+        model = network()
+        optimizer = optim.Adam(model, 0.01)
+        model.to(dtype="float64")
+        return model, optimizer
+
+    def check(pair: Any, where: str) -> None:
+        model, optimizer = pair
+        twin, other = made()
+        for m, o in ((model, optimizer), (twin, other)):
+            step = ldl.TrainStep(m, nn.MSELoss(), o)
+            for x in ROWS[:2]:
+                step(x.astype("float64"), x.astype("float64"))
+        assert facts(model) == facts(twin), where
+
+    assert at_every_line(made, lambda pair: pair[1].pack(), check) > 10
+
+
+def test_an_optimizers_state_is_taken_over_whole_or_not_at_all() -> None:
+    taken = stepping(network, OPTIMIZERS["adam"]).optimizer.state_dict()
+    fresh = optim.Adam(network(), 0.5).state_dict()
+
+    def text(state: dict[str, Any]) -> str:
+        return repr(state)
+
+    def check(optimizer: optim.Optimizer, where: str) -> None:
+        assert text(optimizer.state_dict()) in (text(fresh), text(taken)), where
+
+    count = at_every_line(
+        lambda: optim.Adam(network(), 0.5), lambda o: o.load_state_dict(taken), check
+    )
+    assert count > 50
+
+
+def test_a_prediction_that_was_interrupted_leaves_no_mode_behind() -> None:
+    def check(model: nn.Module, where: str) -> None:
+        assert [m.training for m in model.modules()] == [True] * 5, where
+        y = model(ROWS[0])
+        model.backward(np.ones_like(y))
+
+    assert at_every_line(network, lambda model: model.predict(ROWS[0]), check) > 20
+    assert at_every_line(network, lambda model: model(ROWS[0]), check) > 20

@@ -14,6 +14,7 @@ import numpy as np
 from ldl import random
 from ldl.arrays import host
 from ldl.backend import Backend, DType, Recording
+from ldl.calm import calm
 from ldl.prepared import Prepared
 
 __all__ = ["NumpyBackend"]
@@ -103,7 +104,7 @@ class NumpyBackend(Backend):
         from ldl_numpy.record import PlannedStep, Unplayed, reason
 
         try:
-            return PlannedStep(function, parts, inputs, gatherer())
+            return calm(PlannedStep)(function, parts, inputs, gatherer())
         except Exception as error:
             return Unplayed(function, parts, reason(error))
 

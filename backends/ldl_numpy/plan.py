@@ -65,6 +65,8 @@ class Plan:
         self._last: list[Any] = [value.external for value in inputs]
         self.does = [op.ufunc for op in ops]
         ops = _linked(ops, self._inputs, memory)
+        self.compiled = all(op.ufunc == "program" for op in ops)
+        """Whether none of NumPy's functions is called."""
         self.runs = [op.run for op in ops]
         self.bytes += sum(run.bytes for run in self.runs if isinstance(run, Blocks))
         self.calls: list[list[Any]] = []

@@ -12,6 +12,7 @@ from warnings import warn
 import numpy as np
 
 from ldl.backend import Backend, Recording
+from ldl.calm import calm
 from ldl.nn import changes
 from ldl.nn.module import Differentiable
 from ldl_numpy.dryrun import DryRun, Function, dry_run, inside, marked_in, parameters_of
@@ -120,12 +121,14 @@ class PlannedStep(Recorded):
         values = [traced.trace.external(array) for array in inputs]
         self._plan = Plan(traced.trace, values, traced.results, fuse)
         self.bytes = self._plan.bytes
+        plan = self._plan
+        self._play: Any = plan if plan.compiled else calm(plan.__call__)
         self.streams = [run.stream for run in self._plan.runs if isinstance(run, Draw)]
         self.carried = self._plan.carried
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
-        self._plan(*map(_straight, inputs))
+        self._play(*map(_straight, inputs))
         self.leave_flags()
         return tuple([r[()] if r.ndim == 0 else r for r in self._plan.results])
 

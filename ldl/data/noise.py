@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Any
 
 from ldl.backend import Array, Backend
+from ldl.calm import calm
 from ldl.nn.changes import Marked
 from ldl.nn.differentiable import check_floating
 from ldl.numbers import real
@@ -21,6 +22,8 @@ from ldl.random import Stream
 
 def _guarded(call: Callable[..., Array]) -> Callable[..., Array]:
     """The call, after a check that x is a batch of floating numbers, no subclass of an array's."""
+
+    call = calm(call)
 
     @wraps(call)
     def entrance(self: Noise, x: Array, stream: Stream, backend: Backend) -> Array:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from operator import setitem
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from ldl.backend import Array
+from ldl.prepared import play
 
 if TYPE_CHECKING:
     from ldl.nn.module import Module
@@ -35,5 +37,4 @@ def load_state(model: Module, state: dict[str, Any], allow_nonfinite: bool) -> N
         raise ValueError("state does not fit the model: " + "; ".join(faults))
     if narrowed:
         warn(f"load_state_dict narrows {', '.join(narrowed)}", stacklevel=3)
-    for name, parameter in own.items():
-        parameter.data[...] = arrays[name]
+    play([(setitem, parameter.data, ..., arrays[name]) for name, parameter in own.items()])

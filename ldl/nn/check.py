@@ -10,6 +10,7 @@ from typing import Any
 
 from ldl import random
 from ldl.backend import Array
+from ldl.calm import calm
 from ldl.nn.differentiable import passing
 from ldl.nn.losses import REDUCTIONS, Loss
 from ldl.nn.module import Module
@@ -40,6 +41,7 @@ class _Of(Module):
         return repr(self.loss)
 
 
+@calm
 def check_gradients(
     module: Module | Loss,
     x: Any,

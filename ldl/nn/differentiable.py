@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from ldl.backend import Backend, get_backend
 from ldl.calls import text
+from ldl.calm import calm, within
 from ldl.nn.changes import Marked
 
 
@@ -28,11 +29,17 @@ layers in eval mode inside one that trains keep what backward will need too."""
 @contextmanager
 def evaluation() -> Iterator[None]:
     """Inside the block, in this thread, everything behaves as in eval mode."""
-    token = _evaluating.set(True)
+    before = _evaluating.get()
     try:
+        _evaluating.set(True)
         yield
     finally:
-        _evaluating.reset(token)
+        _evaluating.set(before)
+
+
+def evaluated(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, as in eval mode: an interrupt leaves nothing of that mode behind."""
+    return within(_evaluating, True, function, *args)
 
 
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,6 +47,8 @@ def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
 
     So that `a * b` is an elementwise product in it, and no element is masked.
     """
+
+    method = calm(method)
 
     @wraps(method)
     def entrance(self: Any, *given: Any, **named: Any) -> Any:

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from ldl.backend import Array, Backend, DType, get_backend
+from ldl.calm import within
 from ldl.nn._state import load_state
 from ldl.nn._summary import summarize
+from ldl.nn.changes import set_all
 from ldl.nn.differentiable import DeviceError as DeviceError
 from ldl.nn.differentiable import Differentiable as Differentiable
 from ldl.nn.differentiable import check_batch as check_batch
 from ldl.nn.differentiable import check_floating as check_floating
 from ldl.nn.differentiable import check_owned as check_owned
+from ldl.nn.differentiable import evaluated as evaluated
 from ldl.nn.differentiable import evaluation as evaluation
 from ldl.nn.differentiable import passing
 from ldl.nn.parameter import Parameter
@@ -72,11 +75,8 @@ class Module(Differentiable):
         under_way = passing.get()
         if under_way == "train" or (under_way and not self._training):
             return self._forward(x)
-        token = passing.set("train" if self._training else "eval")
-        try:
-            return self._forward(x if under_way else self._copied(x))
-        finally:
-            passing.reset(token)
+        mode = "train" if self._training else "eval"
+        return within(passing, mode, self._forward, x if under_way else self._copied(x))
 
     def _forward(self, x: Array) -> Array:
         try:
@@ -137,9 +137,11 @@ class Module(Differentiable):
 
     def train(self, mode: bool = True) -> Self:
         """Training mode: backward is possible, dropout is on."""
-        for module in self.modules():
-            module.training = mode
-            module._kept = None
+        modules = list(self.modules())
+        set_all(
+            *[(module, "_training", mode) for module in modules],
+            *[(module, "_kept", None) for module in modules],
+        )
         return self
 
     def eval(self) -> Self:
@@ -167,11 +169,16 @@ class Module(Differentiable):
         target = self.backend if backend is None else _backend(backend)
         if dtype is not None and target.xp.dtype(dtype).kind != "f":
             raise TypeError(f"a model holds floating numbers, not {dtype}")
-        for parameter in self.parameters():
-            parameter.to(target, dtype)
-        for module in self.modules():
-            module.backend = target
-            module._kept = None
+        modules = list(self.modules())
+        set_all(
+            *[
+                change
+                for parameter in self.parameters()
+                for change in parameter.moved(target, dtype)
+            ],
+            *[(module, "backend", target) for module in modules],
+            *[(module, "_kept", None) for module in modules],
+        )
         return self
 
     # ---- values -------------------------------------------------------------------------------
@@ -201,11 +208,10 @@ class Module(Differentiable):
         x = self.backend.asarray(x, self.dtype_for(x))
         if x.ndim == 0:
             raise ValueError(f"predict takes a batch, got the number {x}: give an array of samples")
-        with evaluation():
-            if len(x) <= batch_size:
-                return self(x)
-            parts = [self(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-            return self.backend.xp.concatenate(parts)
+        if len(x) <= batch_size:
+            return evaluated(self, x)
+        starts = range(0, len(x), batch_size)
+        return self.backend.xp.concatenate([evaluated(self, x[i : i + batch_size]) for i in starts])
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their output shapes for one sample, and their parameters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldl.backend import Array, Backend, DType, get_backend
-from ldl.nn.changes import Marked
+from ldl.nn.changes import Marked, set_all
 
 
 class Parameter(Marked):
@@ -86,13 +86,18 @@ class Parameter(Marked):
 
     def to(self, backend: Backend, dtype: DType = None) -> None:
         """Move data and gradient to another backend or another floating type, in place."""
+        set_all(*self.moved(backend, dtype))
+
+    def moved(self, backend: Backend, dtype: DType = None) -> list[tuple[Any, str, Any]]:
+        """What `to` sets: the parameter, the names of attributes and their values."""
         dtype = self.dtype if dtype is None else dtype
+        found: list[tuple[Any, str, Any]] = [(self, "backend", backend)]
         for name in ("data", "grad_buffer"):
             array = getattr(self, name)
             if array is not None:
                 host = array if backend is self.backend else self.backend.to_numpy(array)
-                setattr(self, name, backend.asarray(host, dtype))
-        self.backend = backend
+                found.append((self, name, backend.asarray(host, dtype)))
+        return found
 
     def grad_memory(self) -> Array:
         """The memory of the gradient, whatever it holds."""

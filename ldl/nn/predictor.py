@@ -6,7 +6,7 @@ from threading import local
 from typing import Any
 
 from ldl.backend import Array, Recording
-from ldl.nn.module import Module, evaluation
+from ldl.nn.module import Module, evaluated
 
 SHAPES = 64
 """Recordings that a thread of a Predictor, or a TrainStep, keeps."""
@@ -64,5 +64,4 @@ class Predictor:
 
 
 def _forward(model: Module, x: Array) -> tuple[Array]:
-    with evaluation():
-        return (model(x) if x.ndim > 1 else model(x[None])[0],)
+    return (evaluated(model, x) if x.ndim > 1 else evaluated(model, x[None])[0],)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ldl.backend import Array, Backend
+from ldl.calm import calm
 from ldl.nn.parameter import Parameter
 from ldl.numbers import real
 
@@ -40,6 +41,7 @@ def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None
         clip_arrays(found[0].backend, [p.grad_buffer for p in found], None, clip_value)
 
 
+@calm
 def clip_arrays(
     backend: Backend, grads: Sequence[Array], max_norm: float | None, max_value: float | None
 ) -> Array:

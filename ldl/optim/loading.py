@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from operator import index
+from itertools import islice
+from operator import index, setitem
 from typing import TYPE_CHECKING, Any
 
 from ldl.backend import Array
 from ldl.optim.owners import parts
+from ldl.prepared import play
 
 if TYPE_CHECKING:
     from ldl.optim.optimizer import Optimizer
@@ -18,9 +20,8 @@ KEYS = ("slots", "param_steps", "step_count", "param_groups", "schedule")
 
 def load_state(optimizer: Optimizer, state: Any) -> None:
     """Take over a state; ValueError that lists what is wrong with it, and nothing has changed."""
-    for stores in optimizer._stores:
-        for store in stores:
-            store.refresh()
+    for store in optimizer.stores():
+        store.refresh()
     faults = [
         f"missing {key}" for key in KEYS if not isinstance(state, Mapping) or key not in state
     ]
@@ -43,13 +44,19 @@ def load_state(optimizer: Optimizer, state: Any) -> None:
                 f"state does not fit the optimizer: its schedule, {optimizer.schedule!r}, does "
                 f"not take its state: {type(error).__name__}: {error}"
             ) from error
-    for group, new in zip(optimizer.param_groups, options, strict=True):
-        group.update(new)
-    for name, view in views.items():
-        view[...] = slots[name]
-    for i, store, k in optimizer._numbered():
-        store.steps[k] = steps[i]
-    optimizer.step_count = count[0]
+        left = iter(steps)
+        pairs = zip(optimizer.param_groups, options, strict=True)
+        play(
+            [
+                *[(group.update, new) for group, new in pairs],
+                *[(setitem, view, ..., slots[name]) for name, view in views.items()],
+                *[
+                    (setattr, store, "steps", list(islice(left, len(store.steps))))
+                    for store in optimizer.stores()
+                ],
+                (setattr, optimizer, "step_count", count[0]),
+            ]
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from ldl.backend import Array, Backend
+from ldl.calm import calm
 from ldl.nn import changes
 from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
@@ -158,6 +159,7 @@ class Optimizer:
                 mark = None
         self._packed = mark
 
+    @calm
     def step(self) -> None:
         """Update every parameter that has a gradient.
 

@@ -8,7 +8,7 @@ from typing import Any
 from ldl.backend import Array
 from ldl.data.batching import Arrays, Data, as_data
 from ldl.nn.losses import Loss
-from ldl.nn.module import Module, evaluation
+from ldl.nn.module import Module, evaluated
 from ldl.numbers import positive_integer
 from ldl.random import NOISE, Stream
 from ldl.train.metrics import Metric, as_metrics
@@ -57,17 +57,19 @@ def score(
     place: str = "",
 ) -> dict[str, float]:
     """`evaluate` of data that is placed and, where it is whole, checked; waits only at the end."""
-    backend = model.backend
-    tally = Tally(backend, loss, metrics, place=place)
-    with evaluation():
-        for x, y in data.batches(backend, batch_size, stream=Stream(seed, NOISE, 1)):
-            output = model(x)
-            value = loss.forward(output.copy(), y.copy())
-            shape = tuple(output.shape)
-            if not isinstance(data, Arrays):
-                tally.check(shape, y)
-            tally.add(value, shape, output, y)
+    tally = Tally(model.backend, loss, metrics, place=place)
+    evaluated(_count, tally, model, data, batch_size, seed)
     return tally.means()
+
+
+def _count(tally: Tally, model: Module, data: Data, batch_size: int, seed: int) -> None:
+    for x, y in data.batches(model.backend, batch_size, stream=Stream(seed, NOISE, 1)):
+        output = model(x)
+        value = tally.loss.forward(output.copy(), y.copy())
+        shape = tuple(output.shape)
+        if not isinstance(data, Arrays):
+            tally.check(shape, y)
+        tally.add(value, shape, output, y)
 
 
 def check_targets(

@@ -8,6 +8,7 @@ from math import inf, log10
 from typing import Any
 
 from ldl.backend import Array, Backend
+from ldl.calm import calm
 from ldl.nn.binary_losses import BCELoss, BCEWithLogitsLoss
 from ldl.nn.losses import Loss
 
@@ -80,17 +81,20 @@ class Metric:
             ) from None
 
 
+@calm
 def mean_squared_error(xp: Any, output: Array, target: Array) -> Figure:
     """The sum over all elements of (output - target)², and their number."""
     d = _wide(output) - _wide(target)
     return (d * d).sum(), d.size
 
 
+@calm
 def mean_absolute_error(xp: Any, output: Array, target: Array) -> Figure:
     """The sum over all elements of |output - target|, and their number."""
     return xp.abs(_wide(output) - _wide(target)).sum(), output.size
 
 
+@calm
 def accuracy(ignored: int | None, xp: Any, output: Array, target: Array) -> Figure:
     """The rows whose largest output is the label, or the largest of the distribution, and all rows.
 
@@ -110,6 +114,7 @@ def accuracy(ignored: int | None, xp: Any, output: Array, target: Array) -> Figu
     return (right & counted).sum(), counted.sum()
 
 
+@calm
 def binary_accuracy(threshold: float, xp: Any, output: Array, target: Array) -> Figure:
     """The elements on the same side, outputs of `threshold` and targets of 1/2, and all elements.
 

@@ -6,6 +6,7 @@ from functools import reduce
 from operator import and_
 
 from ldl.backend import Array
+from ldl.calm import calm
 from ldl.optim.state import Snapshot, copy_into
 from ldl.train.callbacks import Run
 
@@ -38,10 +39,12 @@ class Start:
         self.put_back()
         self.run.epoch -= 1
 
+    @calm
     def sound(self) -> bool:
         """Whether weights and slots are finite; waits for the device."""
         return self._finite([*self._parameters(), *self._optimizer.slots()])
 
+    @calm
     def what(self) -> str:
         """What is not finite, weights or slots."""
         return "the optimizer's state" if self._finite(self._parameters()) else "a weight"

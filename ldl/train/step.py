@@ -9,6 +9,7 @@ from operator import index
 from typing import Any
 
 from ldl.backend import Array, Recording
+from ldl.calm import calm
 from ldl.data.batching import Arrays
 from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
@@ -69,6 +70,7 @@ class TrainStep:
         """All but what was recorded of this model: a copy records its own."""
         return {**vars(self), "_recordings": {}, "_keeps": {}, "_losses": None, "output": None}
 
+    @calm
     def __call__(self, x: Array, y: Array) -> Array:
         """One step on a batch; returns its loss before the update."""
         kind = self.model.backend.array_type
@@ -92,6 +94,7 @@ class TrainStep:
             self.output = output[0]
         return value.copy()
 
+    @calm
     def run(self, x: Array, y: Array, order: Array, size: int, starts: Sequence[int]) -> Array:
         """Several steps, one on rows order[start : start + size] of x and y for each start.
 
