@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cuda_host
 import ldl
 import ldl_numpy
+from cuda_device import CudaOnHost
 from ldl import nn, optim
 from references import bce_with_logits, huber
 
@@ -47,11 +49,11 @@ def judged(function: Any, x: Any) -> tuple[Any, Any]:
     return np.where(steep, value * (np.abs(x.astype("float64")) / LINEAR), value), slope
 
 
-def assert_judged(found: Any, expected: Any, dtype: str) -> None:
+def assert_judged(found: Any, expected: Any, dtype: str, name: str = "") -> None:
     """Equal to rounding of the type, beside 1; infinite and NaN in the same places."""
     rtol = TYPES[dtype]
     assert found.dtype == dtype
-    np.testing.assert_allclose(found, expected.astype(dtype), rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(found, expected.astype(dtype), rtol=rtol, atol=rtol, err_msg=name)
 
 
 ACTIVATIONS: dict[str, tuple[Any, Any]] = {
@@ -114,25 +116,40 @@ class Total(nn.ElementwiseLoss):
         return self.backend.xp.ones_like(x)
 
 
-@pytest.fixture(params=["blocks", "fused"])
-def recorded(request: Any, monkeypatch: Any) -> None:
-    """Recorded steps without Numba and with it."""
+@pytest.fixture(params=["blocks", "fused", "device"])
+def recording(request: Any, monkeypatch: Any) -> Any:
+    """The backend of recorded steps: without Numba, with it, and as CUDA kernels on the host."""
+    if request.param == "device" and cuda_host.compiler() is None:
+        pytest.skip(cuda_host.MISSING)
     if request.param == "blocks":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
+    with ldl.use_backend(CudaOnHost() if request.param == "device" else "numpy") as backend:
+        yield backend
 
 
-@pytest.mark.usefixtures("recorded")
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_a_recorded_activation_has_the_same(name: str) -> None:
-    build, function = ACTIVATIONS[name]
+COMPILED = ("ELU", "SiLU", "Softplus(10)", "GELU, tanh")
+"""Those that are tried with Numba, which takes its time to compile each."""
+
+
+def test_recorded_activations_have_the_same(recording: Any, request: Any) -> None:
     x = extremes("float32")[:, None]
-    value, slope = judged(function, x)
-    model = nn.Sequential(Shift(x.shape), build())
-    assert_judged(ldl.Predictor(model)(x), value, "float32")
-    step = ldl.TrainStep(model, Total("sum"), optim.SGD(model, 1e-30))
-    step(x, x)
+    fused = request.node.callspec.params["recording"] == "fused"
+    tried = {n: both for n, both in ACTIVATIONS.items() if n in COMPILED or not fused}
+    layers = [build() for build, _ in tried.values()]
+    model = nn.Parallel(*(nn.Sequential(Shift(x.shape), layer) for layer in layers))
+    step = ldl.TrainStep(model, Total("sum"), optim.SGD(model, 1e-30), keep_output=True)
+    given = recording.asarray(x), recording.asarray(np.zeros((len(x), len(layers)), "float32"))
+    y = recording.to_numpy(ldl.Predictor(model)(given[0]))
+    step(*given)
+    assert all(found.played for found in step._recordings.values())
+    again = recording.to_numpy(step.output)
     known = ~np.isnan(x)
-    assert_judged(model[0].b.grad[known], slope[known], "float32")
+    for i, (name, (_, function)) in enumerate(tried.items()):
+        value, slope = judged(function, x)
+        dx = recording.to_numpy(model.branches[i][0].b.grad)
+        for found in (y[:, i : i + 1], again[:, i : i + 1]):
+            assert_judged(found, value, "float32", name)
+        assert_judged(dx[known], slope[known], "float32", name)
 
 
 # ---- functions of rows ---------------------------------------------------------------------------
@@ -188,19 +205,20 @@ def test_a_cross_entropy_leaves_out_what_is_masked(dtype: str, smoothing: float)
     assert_judged(gradient, slope, dtype)
 
 
-@pytest.mark.usefixtures("recorded")
-def test_a_recorded_cross_entropy_has_the_same() -> None:
-    x = np.repeat(np.array(ROWS, "float32"), 3, axis=0)
-    t = np.arange(len(x)) % 3
-    for n in range(0, len(x), 3):
-        model = Shift((3, 3))
-        loss = nn.CrossEntropyLoss(reduction="sum")
-        step = ldl.TrainStep(model, loss, optim.SGD(model, 1e-30))
-        at = slice(n, n + 3)
-        value = loss(x[at], t[at])
-        gradient = loss.backward()
-        np.testing.assert_allclose(step(x[at], t[at]), value, rtol=1e-5)
-        np.testing.assert_allclose(model.b.grad, gradient, rtol=1e-5, atol=1e-6)
+def test_a_recorded_cross_entropy_has_the_same(recording: Any) -> None:
+    t = np.array([0, 1, 2])
+    model = Shift((3, 3))
+    step = ldl.TrainStep(model, nn.CrossEntropyLoss(reduction="sum"), optim.SGD(model, 1e-30))
+    with ldl.use_backend("numpy"):
+        own = nn.CrossEntropyLoss(reduction="sum")
+    for row in ROWS:
+        x = np.array([row] * 3, "float32")
+        value, gradient = own(x, t), own.backward()
+        found = step(recording.asarray(x), recording.asarray(t))
+        np.testing.assert_allclose(recording.to_numpy(found), value, rtol=1e-5)
+        dx = recording.to_numpy(model.b.grad)
+        np.testing.assert_allclose(dx, gradient, rtol=1e-5, atol=1e-6)
+        model.b.data[...] = 0
 
 
 # ---- losses of elements --------------------------------------------------------------------------
