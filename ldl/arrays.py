@@ -41,10 +41,11 @@ def host(data: Any, dtype: Any = None) -> Host:
     """
     array = taken(data)
     wanted = array.dtype if dtype is None else np.dtype(dtype)
-    if wanted == array.dtype:
-        return np.asarray(array, wanted.newbyteorder("="), order="C")
+    native = wanted if wanted.isnative else wanted.newbyteorder("=")
+    if native == array.dtype:
+        return np.asarray(array, native, order="C")
     with np.errstate(under="ignore"):
-        return np.asarray(array, wanted.newbyteorder("="), order="C")
+        return np.asarray(array, native, order="C")
 
 
 def taken(data: Any) -> Host:
@@ -62,10 +63,17 @@ def check_kind(dtype: Any) -> None:
         "U": "encode texts as numbers, such as np.unique(x, return_inverse=True)[1]",
         "M": "take differences in a unit, such as (x - x[0]) / np.timedelta64(1, 's')",
         "m": "divide by a unit, such as np.timedelta64(1, 's')",
+        "O": "convert them, x.astype('float32')",
         "V": "put its fields side by side, np.lib.recfunctions.structured_to_unstructured(x)",
     }
     way = ways.get(dtype.kind, ways["U"])
     raise TypeError(f"data must be numbers, got an array of {dtype}: {way}")
+
+
+def is_array(data: Any) -> bool:
+    """Whether this is an array of any library, rather than a list or what gives batches."""
+    protocols = ("shape", "__array__", "__array_interface__", "__dlpack__")
+    return any(hasattr(data, name) for name in protocols)
 
 
 def on_device(data: Any) -> bool:

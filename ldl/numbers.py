@@ -25,8 +25,11 @@ def short(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Python's number for NumPy's scalars and for arrays without axes; any other value itself."""
-    without_axes = getattr(value, "shape", None) == () and hasattr(value, "tolist")
-    return value.tolist() if without_axes else value
+    if getattr(value, "shape", None) != () or not hasattr(value, "tolist"):
+        return value
+    found = value.tolist()
+    is_long_double = getattr(getattr(found, "dtype", None), "kind", "") == "f"
+    return float(found) if is_long_double else found
 
 
 def pythonic(value: Any) -> Any:

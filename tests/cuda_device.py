@@ -14,6 +14,7 @@ import numpy as np
 
 from cuda_host import compile_host
 from fake_cublaslt import widened
+from ldl import arrays
 from ldl.backend import Backend
 from ldl_cupy import CupyBackend, launch
 
@@ -345,7 +346,7 @@ class CudaOnHost(CupyBackend):
     device = "the host"
 
     def asarray(self, data: Any, dtype: Any = None) -> Any:
-        return np.asarray(data, dtype, order="C").view(DeviceArray)
+        return arrays.host(data, dtype).view(DeviceArray)
 
     def to_numpy(self, array: Any) -> Any:
         return np.asarray(array)

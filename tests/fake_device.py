@@ -26,6 +26,7 @@ import pytest
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 import ldl
+from ldl import arrays
 
 
 class Ledger:
@@ -219,7 +220,7 @@ class FakeBackend(ldl.Backend):
         if isinstance(data, FakeArray):
             same = dtype is None or data.dtype == dtype
             return data if same else FakeArray(data._held.astype(dtype), self.ledger)
-        held = np.array(data, dtype=dtype, order="C")
+        held = np.array(arrays.host(data, dtype))
         self.ledger.uploads.append(held.shape)
         return FakeArray(held, self.ledger)
 
@@ -254,7 +255,7 @@ class HostBackend(ldl.Backend):
     xp = np
 
     def asarray(self, data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
-        return np.asarray(data, dtype=dtype, order="C")
+        return arrays.host(data, dtype)
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         return array

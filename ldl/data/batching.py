@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ldl.arrays import check_kind, on_device, taken
+from ldl.arrays import check_kind, is_array, on_device, taken
 from ldl.backend import Array, Backend, DType, get_backend
 from ldl.data.noise import Noise
 from ldl.random import Stream
@@ -182,14 +182,14 @@ def as_data(data: Any) -> Arrays | Stored:
         if len(data) != 2:
             raise TypeError(f"data must be x, (x, y) or batches; got a tuple of {len(data)}")
         return Arrays(*data)
-    if hasattr(data, "shape"):
+    if is_array(data):
         return Arrays(data)
     if hasattr(data, "x_train"):
         raise TypeError(
             "a data set d has a part to train on and one to test: give (d.x_train, d.y_train), or "
             "d.x_train alone to an autoencoder"
         )
-    if isinstance(data, list) and any(hasattr(item, "shape") for item in data):
+    if isinstance(data, list) and any(map(is_array, data)):
         raise TypeError("a list is one of batches (x, y): give two arrays as a tuple, (x, y)")
     if hasattr(data, "__iter__"):
         return Stored(data)

@@ -5,6 +5,7 @@
 | None, bool, int, float, str, list | itself |
 | tuple | {"tuple": [...]} |
 | dict | {"dict": [[key, value], ...]} |
+| NumPy array | {"array": its elements in a list, "dtype": "float32", "shape": [...]} |
 | module | {"class": its class's name, "args": {name: value}}; for `*args` the value is a list |
 | the n-th module built before, or one inside it | {"module": n, "path": "" or dotted name} |
 
@@ -18,7 +19,9 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ldl import nn
+from ldl.io.constants import array_size, build_array, describe_array
 from ldl.nn.module import Module
+from ldl.numbers import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,10 +42,11 @@ def register(cls: M) -> M:
     """Let `ldl.save` and `ldl.load` handle a Module subclass; a class decorator.
 
     A file holds a module as its class's name and the arguments that `__init__` was called with,
-    which are recorded by themselves: None, bools, ints, finite floats, strs, modules, and lists,
-    tuples and dicts (with str keys) of these. Arrays are no arguments; they are weights, in
-    Parameters. An attribute that has an argument's name and is a number or a str is saved as it is
-    now. Loading calls `__init__` with all that and copies the weights in.
+    which are recorded by themselves: None, bools, ints, finite floats, strs, modules, NumPy's
+    scalars (as Python's numbers) and small arrays, and lists, tuples and dicts (with str keys) of
+    these. What is learned is no argument, but a weight, in a Parameter. An attribute that has an
+    argument's name and is a number, a str, or an array where the argument was one, is saved as it
+    is now. Loading calls `__init__` with all that and copies the weights in.
 
     The class is known by its name. Defining it anew, as a notebook does, replaces it. Raises
     TypeError for what is no Module subclass, and ValueError for a name that a class of `ldl.nn` or
@@ -117,13 +121,18 @@ def describe(
             return {"tuple": [from_value(v, where, depth + 1) for v in value]}
         if isinstance(value, dict) and all(isinstance(k, str) for k in value):
             return {"dict": [[k, from_value(v, where, depth + 1)] for k, v in value.items()]}
+        value = plain(value)
         if value is None or isinstance(value, (bool, int, str)):
             return value
         if isinstance(value, float) and isfinite(value):
             return value
+        array = describe_array(value)
+        if array is not None:
+            return array
         raise TypeError(
             f"{where} holds {_kind(value)}, which a model file cannot hold: use None, a bool, an "
-            "int, a finite float, a str, a module, or a list, tuple or dict (str keys) of these"
+            "int, a finite float, a str, a module, a NumPy array of finite numbers, or a list, "
+            "tuple or dict (str keys) of these"
         )
 
     description = from_module(model, 0)
@@ -131,10 +140,13 @@ def describe(
     return description
 
 
-def arguments(module: Module) -> list[str]:
-    """The names that a module's constructor takes, but for *args and **kwargs."""
-    parameters = _signature(type(module).__init__).parameters.values()
-    return [p.name for p in parameters if not p.kind.name.startswith("VAR_")]
+def arguments(module: Module) -> dict[str, Any]:
+    """What a module's constructor takes, but for *args and **kwargs, and was given, else None."""
+    signature = _signature(type(module).__init__)
+    given, named = module._arguments
+    bound = signature.bind(*given, **named).arguments
+    kinds = {p.name: p.kind.name for p in signature.parameters.values()}
+    return {name: bound.get(name) for name in kinds if not kinds[name].startswith("VAR_")}
 
 
 def check(description: Any) -> None:
@@ -168,6 +180,10 @@ def check(description: Any) -> None:
                 spend(1)
                 for item in items:
                     walk_pair(item, depth + 1)
+            case {"array": list(items), "dtype": str(dtype), "shape": list(shape)} if (
+                len(value) == 3
+            ):
+                spend(array_size(items, dtype, shape))
             case {"module": int(n), "path": str(path)} if len(value) == 2 and n is not False:
                 if not 0 <= n < len(sizes):
                     raise ValueError(
@@ -220,6 +236,8 @@ def build(description: dict[str, Any]) -> Module:
             return tuple(to_value(v) for v in value["tuple"])
         if "dict" in value:
             return {k: to_value(v) for k, v in value["dict"]}
+        if "array" in value:
+            return build_array(value["array"], value["dtype"], value["shape"])
         if "module" in value:
             for path, inner in built[value["module"]].named_modules():
                 if path == value["path"]:

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from ldl import random
 from ldl.backend import use_backend
 from ldl.io import architecture
+from ldl.io.constants import same_value
 from ldl.io.files import one_line
 from ldl.nn import init
 from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
+from ldl.numbers import plain, short
 
 FIX = "keep modules and parameters in attributes, or in lists, tuples or dicts that are attributes"
 
@@ -45,8 +49,8 @@ def describe(model: Module) -> dict[str, Any]:
     for module, new in changes:
         name, value = next(iter(new.items()))
         raise TypeError(
-            f"{module!r} has {name!r} = {value!r} now, which building it with this argument does "
-            "not give back: undo the change, or let the argument say what the attribute holds"
+            f"{module!r} has {name!r} = {short(value)} now, which building it with this argument "
+            "does not give back: undo the change, or let the argument say what the attribute holds"
         ) from cause
     return description
 
@@ -96,16 +100,19 @@ def _parts(value: Any, seen: set[int]) -> Iterator[Module | Parameter]:
 def _changes(model: Module, again: Module) -> Iterator[tuple[Module, dict[str, Any]]]:
     """The modules whose attributes, named as arguments, differ from those of the one built again.
 
-    Only plain numbers and texts are compared.
+    Only numbers, texts, and arrays that were arguments are compared.
     """
     built = dict(again.named_modules())
     for path, module in model.named_modules():
         other = vars(built[path]) if path in built else {}
+        given = architecture.arguments(module)
+        held = {name: plain(vars(module).get(name)) for name in given}
         new = {
             name: value
-            for name, value in ((n, vars(module).get(n)) for n in architecture.arguments(module))
-            if isinstance(value, (bool, int, float, str)) and name in other
-            if other[name] != value and not (value != value and other[name] != other[name])
+            for name, value in held.items()
+            if isinstance(value, (bool, int, float, str))
+            or (isinstance(value, np.ndarray) and isinstance(given[name], np.ndarray))
+            if name in other and not same_value(value, plain(other[name]))
         }
         if new:
             yield module, new

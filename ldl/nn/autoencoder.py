@@ -11,6 +11,7 @@ from ldl.nn import activations
 from ldl.nn.containers import Sequential, check_parts
 from ldl.nn.linear import Linear, TiedLinear
 from ldl.nn.module import Module, check_gradient
+from ldl.numbers import plain
 
 
 class AutoEncoder(Module):
@@ -44,6 +45,7 @@ class AutoEncoder(Module):
         activations of `ldl.nn` in any case. With `tied` the decoder uses the encoder's weights,
         transposed. Weights start as He's before ReLU and its kin, else as Xavier's.
         """
+        hidden = plain(hidden)
         inner = list(hidden) if isinstance(hidden, Iterable) else [hidden]
         if not inner:
             raise ValueError("hidden needs one width at least, such as [64]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ldl.arrays import check_kind
 from ldl.backend import Array
 from ldl.nn import init
 from ldl.nn.module import Module, check_floating, check_owned
@@ -89,6 +90,7 @@ def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:
     """TypeError for a type other than the weight's, ValueError for a shape but (N, width)."""
     check_owned(layer, x)
     if x.dtype != weight.dtype:
+        check_kind(x.dtype)
         other = f", or the model with model.to(dtype={str(x.dtype)!r})"
         raise TypeError(
             f"{layer!r} holds {weight.dtype} but got {x.dtype}: cast the input with "
