@@ -125,9 +125,11 @@ def test_mixed_devices_are_an_error_that_names_the_fix(fake: FakeBackend) -> Non
         model = network()
     with pytest.raises(nn.DeviceError, match=r"is on fake but got an array of numpy .*asarray"):
         model(X)
-    step = ldl.TrainStep(model, nn.CrossEntropyLoss(), optim.SGD(model))
+    loss = nn.CrossEntropyLoss()
     with pytest.raises(nn.DeviceError, match=r"is on fake but got an array of numpy .*asarray"):
-        step(fake.asarray(X), LABELS)
+        loss(model(fake.asarray(X)), LABELS)
+    step = ldl.TrainStep(model, loss, optim.SGD(model))
+    assert np.isfinite(fake.to_numpy(step(X, LABELS)))  # which takes batches as fit does
 
 
 def test_a_layer_of_ones_own_trains_on_the_device(fake: FakeBackend) -> None:

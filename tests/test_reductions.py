@@ -306,6 +306,16 @@ def test_a_wrong_target_is_found_in_any_batch_of_any_epoch(name: str, epoch: int
         ldl.evaluate(model, Changing(good, bad, 1), loss)
 
 
+def test_a_batch_that_does_not_fit_undoes_its_epoch() -> None:
+    batches = stored(X[:, :3], 10)
+    batches[3] = X[:10], X[:10]
+    model = network()
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="reshape one of them"):
+        ldl.fit(model, batches, nn.MSELoss(), optim.SGD(model, 0.1), 1)
+    np.testing.assert_equal(model.state_dict(), before)
+
+
 def probabilities(bias: float) -> nn.Linear:
     """x + bias, without a Sigmoid."""
     model = nn.Linear(3, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite, isnan
 from typing import Any
 
@@ -56,9 +58,31 @@ class Epochs:
         self._modes = [(module, module.training) for module in run.model.modules()]
 
     def train(self, order: Any) -> dict[str, float]:
-        """One epoch, in the order of the host's indices; its figures."""
-        run, backend = self.run, self.run.model.backend
+        """One epoch, in the order of the host's indices; its figures.
+
+        Where data or numbers are wrong in the course of it, its start is restored.
+        """
         self._start.take()
+        with self._or_none():
+            return self._train(order)
+
+    def validate(self, data: Data, seed: int) -> dict[str, float]:
+        """The figures of data that are held out; where they are wrong, the epoch is undone too."""
+        run, size = self.run, max(self.batch_size, 1024)
+        place = f"epoch {run.epoch}, validation, "
+        with self._or_none():
+            return score(run.model, data, run.loss, self.metrics, size, seed, place)
+
+    @contextmanager
+    def _or_none(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, DivergedError):
+            self._start.undo()
+            raise
+
+    def _train(self, order: Any) -> dict[str, float]:
+        run, backend = self.run, self.run.model.backend
         place = f"epoch {run.epoch}, "
         tally = Tally(backend, run.loss, self.metrics, self._weights(order), place)
         run.model.train()
@@ -78,30 +102,14 @@ class Epochs:
                 tally.check(shape, y)
             tally.add(value, shape, self.step.output, y)
             self.bar.batch(run.epoch, len(x), value)
-        try:
-            row = tally.means()
-            if isnan(row["loss"]) and not tally.counts():
-                raise ValueError(f"{place}no sample counts: every label is the one to be ignored")
-        except ValueError:
-            self._start.undo()
-            raise
+        row = tally.means()
+        if isnan(row["loss"]) and not tally.counts():
+            raise ValueError(f"{place}no sample counts: every label is the one to be ignored")
         if not (isfinite(row["loss"]) and self._start.sound()):
             bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
             what = "the loss" if bad else self._start.what()
-            epoch, batch = run.epoch, (bad or [tally.batches])[0]
-            self._start.undo()
-            raise DivergedError(epoch, batch, what, run.history)
+            raise DivergedError(run.epoch, (bad or [tally.batches])[0], what, run.history)
         return row
-
-    def validate(self, data: Data, seed: int) -> dict[str, float]:
-        """The figures of data that are held out."""
-        run, size = self.run, max(self.batch_size, 1024)
-        place = f"epoch {run.epoch}, validation, "
-        try:
-            return score(run.model, data, run.loss, self.metrics, size, seed, place)
-        except ValueError:
-            self._start.undo()
-            raise
 
     def _denominator(self) -> Array | float:
         """What each sample of whole data counts in the loss, one number where all count alike."""
