@@ -377,31 +377,46 @@ def test_the_advice_after_a_divergence_works(make: str) -> None:
     np.testing.assert_equal(weights(model), weights(plain))
 
 
+class Slow(optim.SGD):
+    """One of a user's own, whose state is of numbers, lists and arrays that it hands out."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, lr=0.1)
+        self.slow: Any = 0.0
+        self.kept, self.sums = np.zeros(2), [0.0]
+
+    def step(self) -> None:
+        super().step()
+        found = float(self.param_groups[0]["params"][0].data.sum())
+        self.slow = 0.9 * self.slow + 0.1 * found
+        self.kept += found
+        self.sums[0] += found
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {"slow": self.slow, "kept": self.kept, "sums": self.sums}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        self.slow, self.kept, self.sums = (state.pop(name) for name in ("slow", "kept", "sums"))
+        super().load_state_dict(state)
+
+
 def test_an_optimizer_of_ones_own_is_put_back_by_its_own_state() -> None:
-    class Slow(optim.SGD):
-        def __init__(self, params: Any) -> None:
-            super().__init__(params, lr=0.1)
-            self.slow: Any = 0.0
-
-        def step(self) -> None:
-            super().step()
-            first = self.param_groups[0]["params"][0]
-            self.slow = 0.9 * self.slow + 0.1 * float(first.data.sum())
-
-        def state_dict(self) -> dict[str, Any]:
-            return {**super().state_dict(), "slow": self.slow}
-
-        def load_state_dict(self, state: dict[str, Any]) -> None:
-            state = dict(state)
-            self.slow = state.pop("slow")
-            super().load_state_dict(state)
-
     model = network()
     optimizer = Slow(model)
+    held: list[Any] = []
+
+    def look(run: ldl.Run) -> None:
+        held.append(state(optimizer))
+
     with np.errstate(all="ignore"), pytest.raises(ldl.DivergedError):
-        fit(model, optimizer, 9, data=Poison({2}))
-    assert np.isfinite(optimizer.slow)
+        fit(model, optimizer, 9, data=Poison({2}), callbacks=look)
     assert optimizer.step_count == 2
+    np.testing.assert_equal(state(optimizer), held[-1])
+    with np.errstate(all="ignore"), pytest.raises(ldl.DivergedError):
+        fit(model, optimizer, 9, data=Poison({1}))
+    np.testing.assert_equal(state(optimizer), held[-1])
 
 
 def test_weights_that_are_nan_from_the_beginning_are_a_divergence() -> None:
@@ -418,22 +433,41 @@ def test_weights_whose_squares_overflow_are_finite() -> None:
     assert len(history) == 1
 
 
-def test_an_epoch_that_is_refused_has_not_begun() -> None:
+REFUSED: dict[str, Any] = {
+    "a label": (X[20:], LABELS[20:] + 7),
+    "no pair": (X[20:],),
+    "no batch": None,
+    "lengths": (X[20:], LABELS[:3]),
+    "features": (X[20:, :2], LABELS[20:]),
+    "complex": (X[20:] * 1j, LABELS[20:]),
+    "texts": (X[20:].astype(str), LABELS[20:]),
+    "masked": (np.ma.masked_array(X[20:], mask=True), LABELS[20:]),
+    "floats for labels": (X[20:], LABELS[20:] + 0.5),
+    "empty": (X[:0], LABELS[:0]),
+}
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+@pytest.mark.parametrize("bad", REFUSED)
+def test_an_epoch_that_is_refused_has_not_begun(bad: str, where: str) -> None:
     model, plain = network(), network()
     a, b = adam(model), adam(plain)
-    bad = LABELS.copy()
-    bad[-1] = 7
 
     class Sometimes:
         passes = 0
 
         def __iter__(self) -> Any:
             self.passes += 1
-            yield X, bad if self.passes == 2 else LABELS
+            yield X[:20], LABELS[:20]
+            yield REFUSED[bad] if self.passes == 2 else (X[20:], LABELS[20:])
 
-    with pytest.raises(ValueError, match="a label is not one"):
-        fit(model, a, 3, data=Sometimes())
-    fit(plain, b, 1, data=[(X, LABELS)])
+    good: Any = [(X[:20], LABELS[:20]), (X[20:], LABELS[20:])]
+    data, held_out = (good, Sometimes()) if where == "validation" else (Sometimes(), good)
+    with pytest.raises((ValueError, TypeError)):
+        fit(model, a, 3, data=data, validation=held_out)
+    fit(plain, b, 1, data=good)
+    np.testing.assert_equal(weights(model), weights(plain))
+    np.testing.assert_equal(state(a), state(b))
     for m, o in ((model, a), (plain, b)):
         fit(m, o, 2, data=DATA)
     np.testing.assert_equal(weights(model), weights(plain))

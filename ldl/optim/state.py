@@ -25,7 +25,7 @@ class Snapshot:
         optimizer = self.optimizer
         optimizer.pack()
         if self._has_state_of_its_own():
-            self._rest = optimizer.state_dict()
+            self._rest = deepcopy(optimizer.state_dict())
             return
         copy_into(self._slots, self._buffers())
         self._rest = {
@@ -43,7 +43,7 @@ class Snapshot:
         optimizer = self.optimizer
         optimizer.pack()
         if self._has_state_of_its_own():
-            optimizer.load_state_dict(self._rest)
+            optimizer.load_state_dict(deepcopy(self._rest))
             return
         for key, slot in self._buffers().items():
             slot[...] = self._slots.get(key, 0)
