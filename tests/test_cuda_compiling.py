@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,16 @@ def test_what_cupy_does_not_have_is_known_when_a_step_is_recorded(host: Any) -> 
         recording = host.record(running, (nn.Identity(),), (host.asarray(X),))
         assert recording.played is not bool(lacks)
     assert "TypeError: no implementation found for cumsum" in recording.why
+
+
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_an_update_of_arrays_that_begin_anywhere_is_right(host: Any, first: int) -> None:
+    values = np.linspace(1, 2, 12, dtype="float32")
+    p, g = (host.asarray(x.copy())[first : first + 8] for x in (values, values * 2))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        update = host.prepare("sgd_step", (p, g, None), ("lr",), nesterov=False)
+        for rate in (0.25, 0.125):
+            update(rate)
+    assert bool(said) is bool(p.data.ptr % 16)
+    np.testing.assert_allclose(np.asarray(p), 0.25 * values[first : first + 8], rtol=1e-6)

@@ -156,6 +156,21 @@ def test_loops_do_every_operation_on_every_type_that_numpy_does() -> None:
         assert any(case.startswith(name + " ") for case in CASES), name
 
 
+def test_whole_numbers_of_more_than_64_bits_and_missing_bounds_are_left_to_the_library() -> None:
+    backend: Any = CudaOnHost()
+    x = backend.asarray(HELD["i8"])
+
+    def function(model: Any, x: Any) -> tuple[Any, ...]:
+        total = x.sum()
+        return x < 2**63, x > -(2**63) - 1, np.clip(total, None, 3), np.clip(x, 1, None)
+
+    recording = backend.record(function, (nn.Identity(),), (x,))
+    assert recording.played
+    found = recording(x)
+    for mine, theirs in zip(found, function(None, HELD["i8"]), strict=True):
+        np.testing.assert_array_equal(np.asarray(mine), theirs)
+
+
 @needs_nvrtc
 def test_every_operation_on_every_type_compiles(texts: dict[str, str]) -> None:
     made = nvrtc.compile_cuda(common() + "\n".join(texts.values()), "sm_90")
@@ -170,8 +185,11 @@ def test_a_device_gives_numpys_numbers_and_types(where: str, texts: dict[str, st
     backend: Any = CudaOnHost() if where == "host" else get_backend("cupy")
     backend.functions.of(texts)  # in one module
     for names in GROUPS:
+        if where == "gpu":  # what the library casts is its own
+            names = [name for name in names if " into " not in name]
         recording, arrays = recorded(backend, names)
         others = set(recording.does) - {"loop", "join"}
+        others -= {""} if any(" into " in name for name in names) else set()
         assert others <= set(APART.get(kinds(names[0])[0], ())), names
         with np.errstate(all="ignore"):
             assert_numpys(names, [backend.to_numpy(r) for r in recording(*arrays)])

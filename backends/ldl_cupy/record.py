@@ -45,11 +45,8 @@ class Hosts(Place):
         if id(array) not in self._hosts:
             here(array, self._device.number())
             given = any(array is x for x in self._inputs)
-            if not given and not (array.flags.c_contiguous and array.data.ptr % ALIGNED == 0):
-                raise CannotTraceError(
-                    f"an array of shape {tuple(array.shape)} is not C-contiguous, or begins at no "
-                    f"multiple of {ALIGNED} bytes: bind a copy of it"
-                )
+            if not given:
+                _check_lie(array)
             made = np.array(self._to_numpy(array), order="C")
             self._hosts[id(array)] = array, made
             self._devices[id(made)] = array
@@ -76,6 +73,15 @@ class Hosts(Place):
         """Whether a view begins in an array, or two arrays without gaps overlap."""
         first, second = a.data.ptr, b.data.ptr
         return bool(first < second + b.nbytes and second < first + max(a.nbytes, 1))
+
+
+def _check_lie(array: Any) -> None:
+    """CannotTraceError for an array that kernels, which read 16 bytes at once, cannot read."""
+    if not (array.flags.c_contiguous and array.data.ptr % ALIGNED == 0):
+        raise CannotTraceError(
+            f"an array of shape {tuple(array.shape)} is not C-contiguous, or begins at no "
+            f"multiple of {ALIGNED} bytes: bind a copy of it"
+        )
 
 
 def _shaped(raw: Any, like: Host) -> Any:
@@ -191,6 +197,9 @@ class Prepared(prepared.Prepared):
         self.gpu: int = backend.connection.number()
         self._tape: Tape = backend.tape
         self._dtype = arrays[0].dtype
+        for array in arrays:
+            if array is not None:
+                _check_lie(array)
         size = len(arrays[0])
         few = 16 if size % 4 == 0 else 17
         stand = [None if a is None else np.ones(few, a.dtype) for a in arrays]

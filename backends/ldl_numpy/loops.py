@@ -79,6 +79,12 @@ def role(ref: Ref, shape: tuple[int, ...]) -> str:
     return ""
 
 
+def _is_number(x: Any) -> bool:
+    """Whether a constant can stand in a loop: a number, of 64 bits if it is whole."""
+    whole = not isinstance(x, int) or -(2**63) <= x < 2**63
+    return isinstance(x, (int, float, np.floating, np.bool_)) and whole
+
+
 def computed_in(op: Op) -> np.dtype[Any]:
     """The type in which NumPy does an operation; it then casts the result to the output's."""
     given = [x.value.dtype if isinstance(x, Ref) else x for x in op.inputs]
@@ -119,7 +125,7 @@ def loop_shape(op: Op) -> tuple[int, ...] | None:
             how = role(x, shape)
             if not how or (x.value is out.value and how != "full"):
                 return None
-        elif not isinstance(x, (int, float, np.floating, np.bool_)):
+        elif not _is_number(x):
             return None
     return shape if computed_in(op) in TYPES else None
 
@@ -129,6 +135,8 @@ def on_numbers(op: Op) -> bool:
     if op.ufunc not in KNOWN - {"sum"} or op.partial_write:
         return False
     refs = [x for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
+    if not all(isinstance(x, Ref) or _is_number(x) for x in op.inputs):
+        return False
     if any(x.path or x.value.shape or x.value.dtype not in TYPES for x in refs):
         return False
     return computed_in(op) in TYPES
