@@ -51,6 +51,13 @@ _LOG_ERFC = (
 )
 
 
+def below_max(xp: Any, x: Array, axis: int) -> Array:
+    """x - max along an axis, -inf where that is beyond the type's numbers."""
+    largest = x.max(axis=axis, keepdims=True)
+    lowest = xp.maximum(largest, 0) - float(xp.finfo(x.dtype).max)
+    return xp.where(x < lowest, -inf, x) - largest
+
+
 class Kernels:
     """The generic bodies."""
 
@@ -99,15 +106,9 @@ class Kernels:
 
     def log_softmax(self, x: Array, axis: int = -1) -> Array:
         """log softmax(x) = x - max - log Σ exp(x - max)."""
-        xp, below = self.xp, self.below_max(x, axis)
-        return below - xp.log(xp.exp(below).sum(axis=axis, keepdims=True))
-
-    def below_max(self, x: Array, axis: int) -> Array:
-        """x - max along an axis, -inf where that is beyond the type's numbers."""
         xp = self.xp
-        largest = x.max(axis=axis, keepdims=True)
-        lowest = xp.maximum(largest, 0) - float(xp.finfo(x.dtype).max)
-        return xp.where(x < lowest, -inf, x) - largest
+        below = below_max(xp, x, axis)
+        return below - xp.log(xp.exp(below).sum(axis=axis, keepdims=True))
 
     def normal_cdf(self, x: Array) -> Array:
         """Φ(x), the standard normal's distribution function, to the precision of x's type.

@@ -316,6 +316,42 @@ def test_a_batch_that_does_not_fit_undoes_its_epoch() -> None:
     np.testing.assert_equal(model.state_dict(), before)
 
 
+class Logarithm(nn.ElementwiseLoss):
+    """l = (log x - t)², for positive x."""
+
+    def value(self, x: Any, t: Any) -> Any:
+        return (np.log(abs(x)) - t) ** 2
+
+    def derivative(self, x: Any, t: Any) -> Any:
+        return 2 * (np.log(abs(x)) - t) / x
+
+    def check_input(self, input: Any) -> None:
+        if (input <= 0).any():
+            raise ValueError("logarithms are of positive numbers")
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_a_check_of_ones_own_sees_every_batch(together: int) -> None:
+    x, model = np.full((6000, 3), 2, "float32"), probabilities(0.0)
+    x[5000] = -1
+    with pytest.raises(ValueError, match="batch 5: logarithms"):
+        ldl.evaluate(model, (x, x), Logarithm())
+    for options in ({"data": (x, x)}, {"data": (x[:10], x[:10]), "validation": (x, x)}):
+        before = model.state_dict()
+        still = optim.SGD(model, 1e-3)
+        with pytest.raises(ValueError, match=r"batch \d+: logarithms"):
+            ldl.fit(
+                model,
+                loss=Logarithm(),
+                optimizer=still,
+                epochs=1,
+                batch_size=1000,
+                steps_per_launch=together,
+                **options,
+            )
+        np.testing.assert_equal(model.state_dict(), before)
+
+
 def probabilities(bias: float) -> nn.Linear:
     """x + bias, without a Sigmoid."""
     model = nn.Linear(3, 3)

@@ -1,7 +1,8 @@
 """Activations: functions of every element, and softmax, a function of every row.
 
 Each takes and returns any shape, keeps the floating type, and raises TypeError for integers. At
-±infinity, and where powers would overflow, each gives its limit, and so does its derivative.
+±infinity, and where powers would overflow, a function of every element gives its limit, and so does
+its derivative; softmax leaves out what is -inf.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from math import inf, pi
 
 from ldl.backend import Array
+from ldl.kernels import below_max
 from ldl.nn.module import Module, check_floating
 from ldl.numbers import integer, number, real
 
@@ -212,7 +214,8 @@ class Softmax(Activation):
 
     def function(self, x: Array) -> Array:
         """Softmax x, as exp(x - max) over its sum."""
-        e = self.backend.xp.exp(self.backend.below_max(x, self.axis))
+        xp = self.backend.xp
+        e = xp.exp(below_max(xp, x, self.axis))
         return e / e.sum(axis=self.axis, keepdims=True)
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:

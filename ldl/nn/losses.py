@@ -53,10 +53,13 @@ class Loss(Differentiable):
         """Raise ValueError or TypeError for a target that does not fit outputs of that shape."""
 
     def check_input(self, input: Array) -> None:
-        """Raise ValueError for an input that the loss has no value for."""
+        """Raise ValueError for an input that the loss has no value for.
+
+        `fit` and `evaluate` call it for every batch, unless the loss has a `check_value`.
+        """
 
     def check_value(self, value: float) -> None:
-        """Raise ValueError for a value that only an input gives for which there is none."""
+        """Raise ValueError for a value, infinite or NaN, that only such an input gives."""
 
     def fault(self, input_shape: tuple[int, ...], target: Array) -> Array | None:
         """Whether the target has a value that `check` refuses, found without waiting.

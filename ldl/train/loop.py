@@ -25,6 +25,7 @@ from ldl.train.metrics import as_metrics
 from ldl.train.past import Past
 from ldl.train.progress import Progress
 from ldl.train.step import TrainStep
+from ldl.train.tally import looks_at_inputs
 from ldl.train.undo import streams_of
 
 Hook = Callback | Callable[[Run], None]
@@ -149,18 +150,19 @@ def fit(
         model.eval()
         raise
     corruption = getattr(train_data, "noise", None)
+    by_batch = bool(figures) or looks_at_inputs(loss)
     step = TrainStep(
         model,
         loss,
         optimizer,
-        keep_output=bool(figures),
+        keep_output=by_batch,
         noise=corruption,
         stream=None if corruption is None else noise,
     )
     samples = None if isinstance(train_data, Stored) else len(train_data)
     bar = Progress(progress, epochs, samples, run.epoch)
     together = backend.steps_per_launch if steps_per_launch is None else steps_per_launch
-    plan = Epochs(run, step, train_data, batch_size, 1 if figures else together, figures, bar)
+    plan = Epochs(run, step, train_data, batch_size, 1 if by_batch else together, figures, bar)
     shuffle = Stream(seed, SHUFFLE).stream
     try:
         while run.epoch < epochs and not run.stop:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from math import fsum, isfinite, nan
 from typing import Any
@@ -36,10 +37,14 @@ class Tally:
         self._figures: list[list[tuple[Any, Any]]] = [[] for _ in metrics]
         self._means: list[bool] = [False] * len(metrics)
         self._faults: dict[int, tuple[Array, str]] = {}
+        self._looks = looks_at_inputs(loss)
 
     def add(self, value: Array, shape: Shape, output: Array, target: Array) -> None:
         """Count a batch of outputs of that shape; metrics get copies of them and of the target."""
         self.batches += 1
+        if self._looks:
+            with self._named(self.batches):
+                self.loss.check_input(output)
         self._values.append(total(value) if self.loss.reduction == "none" else value)
         if not self._known:
             share = self.loss.denominator(shape, target)
@@ -96,10 +101,17 @@ class Tally:
             if bad:
                 raise ValueError(f"{self.place}batch {batch}: {message}")
         for batch, value in enumerate(losses, start=1):
-            try:
-                self.loss.check_value(value)
-            except ValueError as error:
-                raise ValueError(f"{self.place}batch {batch}: {error}") from None
+            if not isfinite(value):
+                with self._named(batch):
+                    self.loss.check_value(value)
+
+    @contextmanager
+    def _named(self, batch: int) -> Iterator[None]:
+        """Errors inside name the batch."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{self.place}batch {batch}: {error}") from None
 
     def _read(self, *lists: list[Any]) -> list[list[float]]:
         """Lists of numbers of the device and of the host, fetched at once."""
@@ -111,6 +123,12 @@ class Tally:
             [y for x in values for y in ([x] if _here(x) else islice(fetched, x.size))]
             for values in lists
         ]
+
+
+def looks_at_inputs(loss: Loss) -> bool:
+    """Whether a loss must see every batch's input, as its value does not tell what is wrong."""
+    kind = type(loss)
+    return kind.check_input is not Loss.check_input and kind.check_value is Loss.check_value
 
 
 def _here(x: Any) -> bool:
