@@ -22,7 +22,7 @@ PARAMETERS = 434_000
 Call = Callable[[], Any]
 
 NOT_KERNELS = {
-    *("asarray", "to_numpy", "fits", "synchronize"),
+    *("asarray", "plain", "owns", "to_numpy", "fits", "synchronize"),
     *("record", "prepare", "deferred", "together"),
 }
 """Methods of a backend that are the boundary, the recorder, or the way to a kernel."""
