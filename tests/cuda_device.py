@@ -145,7 +145,7 @@ class Stream:
     @property
     def captures(self) -> bool:
         """Whether work is noted and not done."""
-        return self._captured is not None
+        return self.lazy or self._captured is not None
 
     def do(self, name: str, work: Any) -> None:
         self.log.append(name)
@@ -379,6 +379,8 @@ class _Namespace:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)
+        if name == "ascontiguousarray":
+            return lambda a: a if a.flags.c_contiguous else a.copy()
         if name in ("zeros", "empty", "ones", "full", "arange"):
             return lambda *args, **kwargs: on_device(found(*args, **kwargs))
         return found

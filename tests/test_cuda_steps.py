@@ -150,7 +150,7 @@ def test_other_shapes_are_captured_apart_and_other_numbers_are_not(host: Any) ->
     log.clear()
     for _ in range(2):
         assert_follows(played, own, X, LABELS)
-    assert log == ["send", "graph"] * 2
+    assert log == ["copy", "copy", "send", "graph"] * 2
     for step in (played, own):
         step.optimizer.param_groups[0]["lr"] = 0.1
         next(step.model.parameters()).requires_grad = False
