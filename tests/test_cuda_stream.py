@@ -415,6 +415,18 @@ def test_the_threads_own_streams_are_told_apart(cuda: Cuda) -> None:
     assert cuda.log == ["synchronize", "synchronize"]
 
 
+def test_a_thread_that_waits_for_all_streams_holds_up_no_capture(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    with Stream(cuda, "another"):
+        device.turn()
+        cuda.top().gone = True
+    found: list[bool] = []
+    lock = device._here()._lock
+    cuda.runtime.deviceSynchronize = lambda: found.append(free(lock))
+    device.turn()
+    assert found == [True]
+
+
 # ---- interrupts ----------------------------------------------------------------------------------
 
 

@@ -103,7 +103,7 @@ class Device:
 
     def turn(self) -> None:
         """Let the current stream wait for what was last done on another: they share memory."""
-        self._here().turn()
+        self._here().play()
 
     def capture(self, work: Callable[[], None]) -> Captured:
         """A graph of what `work` launches, which is not done yet.
@@ -209,31 +209,33 @@ class _Gpu:
                 raise
             self._turn = (self._turn + 1) % RING
 
-    def turn(self) -> None:
-        """Let the current stream wait for the last that worked, and be that itself."""
-        with self._lock:
-            self._follow(self._cuda.get_current_stream())
-
-    def play(self, graph: Any) -> None:
-        """Launch a graph on the current stream, after those on others: they share workspaces."""
-        with self._lock:
-            self._follow(self._cuda.get_current_stream())
-            graph.launch()
-
-    def _follow(self, here: Any) -> None:
-        last, now = self._last, (here, _thread.own)
-        if last is None or (last[0] == here and (here.ptr != PER_THREAD or last == now)):
-            self._last = now
-            return
-        stream, thread = last
-        try:
-            if stream.ptr == PER_THREAD and thread is not now[1]:
-                raise RuntimeError("another thread's own stream records no event of this one")
-            here.wait_event(stream.record(self._cuda.Event(disable_timing=True)))
-        except Exception:  # such as that of a stream that is no more
-            with capturing:
+    def play(self, graph: Any = None) -> None:
+        """Let the current stream wait for the last that worked and be that itself; play a graph."""
+        while True:
+            with self._lock:
+                last = self._last
+                if self._follow(self._cuda.get_current_stream()):
+                    if graph is not None:
+                        graph.launch()
+                    return
+            with capturing:  # and without the lock, which a thread that captures may wait for
                 self._cuda.runtime.deviceSynchronize()
+            with self._lock:
+                self._last = None if self._last is last else self._last
+
+    def _follow(self, here: Any) -> bool:
+        """False where the last that worked can be waited for only with all others."""
+        last, now = self._last, (here, _thread.own)
+        if last is not None and (last[0] != here or (here.ptr == PER_THREAD and last != now)):
+            stream, thread = last
+            if stream.ptr == PER_THREAD and thread is not now[1]:
+                return False
+            try:
+                here.wait_event(stream.record(self._cuda.Event(disable_timing=True)))
+            except Exception:  # such as that of a stream that is no more
+                return False
         self._last = now
+        return True
 
 
 class Captured:
