@@ -126,7 +126,7 @@ class CrossEntropyLoss(Loss):
         if self.weight is None:
             return counted
         known = self.backend.xp.clip(labels, 0, input_shape[1] - 1)
-        return counted * self.backend.take(self._class_weights(target), known)
+        return counted * self._class_weights(target)[known]
 
     def _class_weights(self, target: Array) -> Array:
         """w; over its largest where only the ratios matter, so that no sum is too small."""

@@ -130,8 +130,8 @@ class Epochs:
         size, shares = self.batch_size, self._shares
         if isinstance(shares, float):
             return [shares * len(order[i : i + size]) for i in range(0, len(order), size)]
-        backend = self.run.model.backend
-        taken, whole = backend.take(shares, backend.asarray(order)), len(order) // size * size
+        taken = shares[self.run.model.backend.asarray(order)]
+        whole = len(order) // size * size
         parts = [taken[:whole].reshape(-1, size).sum(axis=1)] if whole else []
         return parts + ([taken[whole:].sum()] if whole < len(order) else [])
 
