@@ -104,6 +104,20 @@ def test_a_recorded_epochs_loss_is_that_of_all_its_samples() -> None:
         assert history["loss"] == [pytest.approx(expected, rel=1e-5)]
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_device_gives_the_hosts_figures(name: str, fake: FakeBackend) -> None:
+    build, y = CASES[name]
+    rows = []
+    for backend in (Plain(), fake):
+        with ldl.use_backend(backend):
+            model = network()
+            options: dict[str, Any] = {"batch_size": 7, "steps_per_launch": 3}
+            sgd, loss = optim.SGD(model, 0.01), build()
+            history = ldl.fit(model, (X, y), loss, sgd, 2, validation=stored(y, 9), **options)
+            rows.append([history["loss"], history["val_loss"]])
+    np.testing.assert_allclose(*rows, rtol=1e-5)
+
+
 def test_ignored_labels_count_in_no_accuracy() -> None:
     model, kept = network(), LABELS != -100
     right = (model.predict(X).argmax(axis=1) == LABELS)[kept].mean()
