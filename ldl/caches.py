@@ -12,18 +12,21 @@ from typing import Any
 STEPS = 2**30
 """Bytes of a TrainStep's recordings: one for every shape of batches."""
 
-PREDICTIONS = 2**28
-"""Bytes of a Predictor's recordings, in each thread that uses it."""
+PREDICTIONS = 2**26
+"""Bytes of a Predictor's recordings, one for every shape, in each thread that uses it."""
 
 UPDATES = 2**26
 """Bytes of an optimizer's prepared updates, beside the parameters and their state."""
 
-LEAST = 2**15
-"""Bytes that anything counts at least: its Python objects."""
+OBJECTS = 2**17
+"""Bytes that anything counts beside its `bytes`: Python's objects."""
 
 
 class Cache:
-    """A mapping whose values say their `bytes`; the least recently used goes first."""
+    """A mapping whose values say their `bytes`, of the host or a device.
+
+    Beyond its limit the least recently used goes first. One thread uses it at a time.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -49,7 +52,7 @@ class Cache:
     @property
     def bytes(self) -> int:
         """What the values hold together."""
-        return sum(max(LEAST, getattr(value, "bytes", 0)) for value in self.values())
+        return sum(OBJECTS + getattr(value, "bytes", 0) for value in self.values())
 
     def values(self) -> list[Any]:
         """All values, the latest used last."""

@@ -243,6 +243,7 @@ class Captured:
 
     def __init__(self, gpu: _Gpu, graph: Any, keeps: list[Any]) -> None:
         self._gpu, self._graph, self._keeps = gpu, graph, keeps
+        self.bytes: int = keeps[0].total_bytes()
 
     def launch(self) -> None:
         """Launch it on the current stream."""

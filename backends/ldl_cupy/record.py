@@ -117,7 +117,14 @@ class DeviceStep(Recorded):
         self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
         self.streams = [draw.stream for draw in self._kernels.draws]
         self.does = self._plan.does
-        self.bytes = self._plan.bytes
+
+    @property
+    def bytes(self) -> int:
+        """Of the device: what the plan works in, inputs, and graphs."""
+        sites = [self.known, *[rows.known for rows in self._sources.values()]]
+        graphs: int = sum(getattr(found, "bytes", 0) for known in sites for found in known.values())
+        inputs: int = sum(x.nbytes for x in {id(x): x for x in self._inputs}.values())
+        return self._plan.bytes + inputs + graphs
 
     def valid(self) -> bool:
         """Also whether products are to be as exact as they were then."""

@@ -194,6 +194,11 @@ class Graph:
 
         self._graph = device.capture(work)
 
+    @property
+    def bytes(self) -> int:
+        """Of the device: its numbers, and what it takes beside the memory of its sites."""
+        return int(self._memory.nbytes) + int(getattr(self._graph, "bytes", 0))
+
     def launch(self, device: Stream, numbers: list[Numbers]) -> None:
         """Play it with other numbers."""
         for span, x in zip(self._spans, numbers, strict=True):

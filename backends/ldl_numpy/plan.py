@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -61,10 +61,10 @@ class Plan:
         memory = _Memory(ops, kept, place or Place())
         memory.check(ops, results)
         self.bytes = memory.bytes
-        self._inputs = list(inputs)
         self._last: list[Any] = [value.external for value in inputs]
+        self.bytes += sum(array.nbytes for array in {id(x): x for x in self._last}.values())
         self.does = [op.ufunc for op in ops]
-        ops = _linked(ops, self._inputs, memory)
+        fused, ops = ops, _linked(ops, inputs, memory)
         self.compiled = all(op.ufunc == "program" for op in ops)
         """Whether none of NumPy's functions is called."""
         self.runs = [op.run for op in ops]
@@ -81,13 +81,14 @@ class Plan:
                     continue
                 bound = (op.run, at - 1, x) if in_blocks else (row, at, x)
                 _bind(memory.array(x.value), *bound)
-                for i, value in enumerate(self._inputs):
+                for i, value in enumerate(inputs):
                     if x.value is value:
                         self._rebind[i].append(bound)
         self.results = [ref.resolve(memory.array(ref.value)) for ref in results]
         for at, ref in enumerate(results):
-            if ref.value in self._inputs:
-                self._rebind[self._inputs.index(ref.value)].append((self.results, at, ref))
+            if ref.value in inputs:
+                self._rebind[inputs.index(ref.value)].append((self.results, at, ref))
+        _forget((*trace.ops, *fused), inputs)
 
     def __call__(self, *inputs: Host) -> None:
         """Do everything, for these inputs; the results stand in `results` until the next run."""
@@ -98,6 +99,16 @@ class Plan:
                     _bind(array, *bound)
                 self._last[i] = array
         play(self.calls)
+
+
+def _forget(ops: Iterable[Op], inputs: Sequence[Value]) -> None:
+    """Let go of what planning alone needs: arrays to look at, and the first inputs."""
+    for op in ops:
+        for x in (*op.inputs, *op.outputs):
+            if isinstance(x, Ref):
+                vars(x.value).clear()
+    for value in inputs:
+        value.external = None
 
 
 def _bind(array: Any, held: Any, at: int, ref: Ref) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from threading import local
 from typing import Any
 
+from ldl import caches
 from ldl.backend import Array, Recording
 from ldl.nn.module import Module, evaluated
-
-SHAPES = 64
-"""Recordings that a thread of a Predictor, or a TrainStep, keeps."""
 
 
 class Predictor:
@@ -21,7 +19,8 @@ class Predictor:
     The backend records the forward pass once for every shape, in eval mode, and plays it from then
     on. Weights are the model's own: what training changes, the next prediction sees. Arrays of
     another type or origin than the model's are cast. Several threads may use one predictor; each
-    records for itself, so that a service wants threads that stay, and keeps the latest shapes.
+    records for itself, so that a service wants threads that stay, and keeps the latest shapes:
+    recordings of at most `ldl.caches.PREDICTIONS` bytes, which go with their thread.
     """
 
     def __init__(self, model: Module) -> None:
@@ -37,7 +36,9 @@ class Predictor:
 
     def __call__(self, x: Any) -> Array:
         """The outputs for one sample or for a batch, in an array of their own."""
-        held: dict[Any, Recording] = self._local.__dict__.setdefault("recordings", {})
+        held = self._local.__dict__.get("recordings")
+        if held is None:
+            held = self._local.recordings = caches.Cache(caches.PREDICTIONS)
         if type(x) is self.model.backend.array_type:
             array: Array = x
             recording = held.get((array.shape, array.dtype))
@@ -46,9 +47,9 @@ class Predictor:
         x = self.model.backend.asarray(x, self.model.dtype_for(x))
         recording = held.get((x.shape, x.dtype))
         if recording is None or not self._fits(recording):
-            recording = held[x.shape, x.dtype] = self._recorded(x)
-            if len(held) > SHAPES:
-                del held[next(iter(held))]
+            held.retain(self._fits)
+            recording = self._recorded(x)
+            held.put((x.shape, x.dtype), recording)
         return self._play(recording, x)
 
     def _fits(self, recording: Recording) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 from operator import index
 from typing import Any
 
+from ldl import caches
 from ldl.backend import Array, Recording
 from ldl.calm import calm
 from ldl.data.batching import Arrays
@@ -15,7 +16,6 @@ from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
-from ldl.nn.predictor import SHAPES
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
@@ -36,6 +36,10 @@ class TrainStep:
     the next step. With `noise`, x is corrupted first, by the next draw of `stream`; y is not.
     Targets are checked for shape and type but not for their values (`loss.check` does that, once
     for a data set). `record=False` runs the layers' code every time.
+
+    Recordings take at most `ldl.caches.STEPS` bytes beside the one in use; the least recently used
+    goes first. A step that is interrupted, or fails, has been done or has not: weights, optimizer
+    and random numbers are as before it or as after it.
     """
 
     def __init__(
@@ -61,14 +65,16 @@ class TrainStep:
         self._corruption = _Corruption(noise, stream, model)
         self._apart = False
         """Whether x is corrupted before what is recorded, which cannot hold the noise."""
-        self._recordings: dict[Any, Recording] = {}
+        self._recordings = caches.Cache(caches.STEPS)
         self._applies = optimizer.only_applies
         self._losses: Array = None
-        self._keeps: dict[Any, Any] = {}
+        self._keeps = caches.Cache(caches.UPDATES)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what was recorded of this model: a copy records its own."""
-        return {**vars(self), "_recordings": {}, "_keeps": {}, "_losses": None, "output": None}
+        own = caches.Cache(caches.STEPS), caches.Cache(caches.UPDATES)
+        made = dict(zip(("_recordings", "_keeps"), own, strict=True))
+        return {**vars(self), **made, "_losses": None, "output": None}
 
     @calm
     def __call__(self, x: Array, y: Array) -> Array:
@@ -169,7 +175,8 @@ class TrainStep:
         keep = self._keeps.get((id(value), i))
         if keep is None:
             function = partial(_copy, self._losses[i : i + 1], value)
-            keep = self._keeps[id(value), i] = self.model.backend.deferred(function)
+            keep = self.model.backend.deferred(function)
+            self._keeps.put((id(value), i), keep, keep=len(self._losses))
         keep()
 
     def _together(self) -> AbstractContextManager[Any]:
@@ -179,12 +186,12 @@ class TrainStep:
     def _recording(self, x: Array, y: Array) -> Recording:
         """The recording for batches like this one."""
         key = x.shape, x.dtype, y.shape, y.dtype, x is y
-        recording = self._recordings.get(key)
+        recording: Recording | None = self._recordings.get(key)
         if recording is None or not self._fits(recording):
             self.optimizer.pack()
-            recording = self._recordings[key] = self._recorded(x, y)
-            if len(self._recordings) > SHAPES:
-                del self._recordings[next(iter(self._recordings))]
+            self._recordings.retain(self._fits)
+            recording = self._recorded(x, y)
+            self._recordings.put(key, recording)
         return recording
 
     def _fits(self, recording: Recording) -> bool:
