@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from operator import index, setitem
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ldl.backend import Array
 from ldl.optim.owners import parts
 from ldl.prepared import play
 
 if TYPE_CHECKING:
+    from ldl.optim.flat import FlatStore
     from ldl.optim.optimizer import Optimizer
 
 KEYS = ("slots", "param_steps", "step_count", "param_groups", "schedule")
@@ -27,11 +28,15 @@ def load_state(optimizer: Optimizer, state: Any) -> None:
     ]
     if faults:
         raise ValueError("state does not fit the optimizer: " + "; ".join(faults))
-    views = optimizer.views()
-    slots = _slots(optimizer, views, state["slots"], faults)
     steps = _counts("param_steps", state["param_steps"], len(optimizer._numbered()), faults)
-    count = _counts("step_count", [state["step_count"]], 1, faults)
+    step_count = _counts("step_count", [state["step_count"]], 1, faults)
     options = _options(optimizer, state["param_groups"], faults)
+    given = state["slots"]
+    if not isinstance(given, Mapping):
+        faults.append(f"slots are {_shown(given)}")
+        given = {}
+    places = _places(optimizer, optimizer.param_groups if faults else options, given)
+    slots = _slots(places, given, faults)
     if not isinstance(state["schedule"], Mapping):
         faults.append(f"the schedule's state is {_shown(state['schedule'])}")
     if faults:
@@ -44,17 +49,19 @@ def load_state(optimizer: Optimizer, state: Any) -> None:
                 f"state does not fit the optimizer: its schedule, {optimizer.schedule!r}, does "
                 f"not take its state: {type(error).__name__}: {error}"
             ) from error
+        for place in places.values():
+            optimizer.have(place.store, [place.slot])
         left = iter(steps)
         pairs = zip(optimizer.param_groups, options, strict=True)
         play(
             [
                 *[(group.update, new) for group, new in pairs],
-                *[(setitem, view, ..., slots[name]) for name, view in views.items()],
+                *[(setitem, place.view, ..., slots[name]) for name, place in places.items()],
                 *[
                     (setattr, store, "steps", list(islice(left, len(store.steps))))
                     for store in optimizer.stores()
                 ],
-                (setattr, optimizer, "step_count", count[0]),
+                (setattr, optimizer, "step_count", step_count[0]),
             ]
         )
 
@@ -75,25 +82,50 @@ def as_before_on_error(things: Iterable[Any]) -> Iterator[None]:
         raise
 
 
+class _Place(NamedTuple):
+    """Where a slot of a parameter is, or is to be."""
+
+    store: FlatStore
+    number: int
+    slot: str
+    needed: bool
+    """Whether the options ask for it; one that they no longer ask for may be missing, and is 0."""
+
+    @property
+    def view(self) -> Array:
+        return self.store.slot_view(self.slot, self.number)
+
+
+def _places(
+    optimizer: Optimizer, options: list[dict[str, Any]], given: Mapping[str, Any]
+) -> dict[str, _Place]:
+    """All slots that there are, that options ask for, or that are given and may be, by name."""
+    numbers, found = count(), {}
+    for stores, group in zip(optimizer._stores, options, strict=True):
+        needed = list(optimizer._slots(group))
+        for store, k in [(each, k) for each in stores for k in range(len(each.steps))]:
+            number = next(numbers)
+            some = [slot for slot in optimizer.optional_slots if f"{number}.{slot}" in given]
+            for slot in dict.fromkeys([*store.slots, *needed, *some]):
+                found[f"{number}.{slot}"] = _Place(store, k, slot, slot in needed)
+    return found
+
+
 def _slots(
-    optimizer: Optimizer, views: dict[str, Array], given: Any, faults: list[str]
-) -> dict[str, Array]:
-    """The arrays for the slots, where the parameters are."""
-    if not isinstance(given, Mapping):
-        faults.append(f"slots are {_shown(given)}")
-        return {}
-    faults += [f"missing {name}" for name in views if name not in given]
-    faults += [f"unexpected {name}" for name in given if name not in views]
-    arrays: dict[str, Array] = {}
-    for i, store, _ in optimizer._numbered():
-        for name in (f"{i}.{slot}" for slot in store.slots):
-            if name not in given:
-                continue
-            shape, own = tuple(getattr(given[name], "shape", ())), tuple(views[name].shape)
-            if shape != own:
-                faults.append(f"{name} has shape {shape}, not {own}")
-            else:
-                arrays[name] = store.backend.asarray(given[name], views[name].dtype)
+    places: dict[str, _Place], given: Mapping[str, Any], faults: list[str]
+) -> dict[str, Array | float]:
+    """What is written to the slots, arrays that stand where the parameters do."""
+    faults += [f"missing {name}" for name, p in places.items() if p.needed and name not in given]
+    faults += [f"unexpected {name}" for name in given if name not in places]
+    arrays: dict[str, Array | float] = dict.fromkeys(places, 0.0)
+    for name, (store, k, *_) in places.items():
+        if name not in given:
+            continue
+        shape, own = tuple(getattr(given[name], "shape", ())), store.parameters[k].shape
+        if shape != own:
+            faults.append(f"{name} has shape {shape}, not {own}")
+        else:
+            arrays[name] = store.backend.asarray(given[name], store.values.dtype)
     return arrays
 
 

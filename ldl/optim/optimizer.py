@@ -33,7 +33,6 @@ They decay to subnormal numbers and stay there, since rounding keeps the smalles
 a processor takes a hundred cycles for each.
 """
 
-
 PLAIN = frozenset({float, int, bool, list, str, type(None)})
 """The types of a group's options once they were checked."""
 
@@ -54,11 +53,13 @@ class Optimizer:
     `clip_value` cuts every element to [-clip_value, clip_value] first. A parameter without a
     gradient (frozen, or not reached) is left alone, and so is its state.
 
-    A subclass names its `slots`, checks its options in `check`, and updates one stretch of the
-    buffers in `update`.
+    A subclass names its `slots`, and as `optional_slots` those that are there only where the option
+    of the same name is not 0, checks its options in `check`, and updates one stretch of the buffers
+    in `update`. What else it remembers it adds to `state_dict` and `load_state_dict`.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
+    optional_slots: ClassVar[tuple[str, ...]] = ()
 
     @property
     def only_applies(self) -> bool:
@@ -100,13 +101,9 @@ class Optimizer:
                 taken.add(id(parameter))
             options = self.check({**defaults, **given})
             self.param_groups.append({"params": parameters, **options})
-            kinds = dict.fromkeys(str(p.dtype) for p in parameters)
-            self._stores.append(
-                [
-                    FlatStore([p for p in parameters if str(p.dtype) == kind], self._slots(options))
-                    for kind in kinds
-                ]
-            )
+            slots, kinds = self._slots(options), dict.fromkeys(str(p.dtype) for p in parameters)
+            alike = [[p for p in parameters if str(p.dtype) == kind] for kind in kinds]
+            self._stores.append([FlatStore(some, slots) for some in alike])
         self.schedule = rate
 
     def __getstate__(self) -> dict[str, Any]:
@@ -176,8 +173,7 @@ class Optimizer:
                 group.update(self.check({k: v for k, v in group.items() if k != "params"}))
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
-                if store.have(self._slots(group)):
-                    self._updates.prepared.clear()
+                self.have(store, self._slots(group))
                 for run, steps in store.runs():
                     self.update(*store.stretch(run), options, steps + 1)
                 counts.append((store, "steps", store.advanced()))
@@ -189,6 +185,11 @@ class Optimizer:
     def stores(self) -> Iterator[FlatStore]:
         """The memory of each group, one store for each type."""
         return chain.from_iterable(self._stores)
+
+    def have(self, store: FlatStore, slots: Iterable[str]) -> None:
+        """Make the slots that options ask for since they were changed."""
+        if store.have(slots):
+            self._updates.prepared.clear()
 
     @property
     def schedule(self) -> Schedule:
@@ -254,6 +255,9 @@ class Optimizer:
 
     def views(self) -> dict[str, Array]:
         """The slots themselves by "parameter number.slot"."""
+        for group, stores in zip(self.param_groups, self._stores, strict=True):
+            for store in stores:
+                self.have(store, self._slots(group))
         return {
             f"{i}.{name}": store.slot_view(name, k)
             for i, store, k in self._numbered()
@@ -267,10 +271,8 @@ class Optimizer:
         """
         load_state(self, state)
 
-    # ---- private ------------------------------------------------------------------------------
-
     def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return self.slots
+        return (*self.slots, *(name for name in self.optional_slots if options[name]))
 
     def _numbered(self) -> list[tuple[int, FlatStore, int]]:
         """(number, store, index in the store) of every parameter."""

@@ -17,6 +17,8 @@ class SGD(Optimizer):
     2013, in the form that PyTorch has.)
     """
 
+    optional_slots: ClassVar[tuple[str, ...]] = ("momentum",)
+
     def __init__(
         self,
         params: Parameters,
@@ -57,9 +59,6 @@ class SGD(Optimizer):
         arrays = p, g, slots.get("momentum")
         self.apply("sgd_step", arrays, numbers, nesterov=options["nesterov"])
 
-    def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("momentum",) if options["momentum"] else ()
-
 
 class RMSprop(Optimizer):
     """s ← αs + (1 - α)g²; d = g / (√s + ε); v ← μv + d; p ← p - lr v (Tieleman, Hinton, 2012).
@@ -68,6 +67,7 @@ class RMSprop(Optimizer):
     """
 
     slots: ClassVar[tuple[str, ...]] = ("square_avg",)
+    optional_slots: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def __init__(
         self,
@@ -113,9 +113,6 @@ class RMSprop(Optimizer):
             **_decay_and_momentum(slots, options),
         }
         self.apply("rmsprop_step", (p, g, slots["square_avg"], slots.get("momentum")), numbers)
-
-    def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return (*self.slots, "momentum") if options["momentum"] else self.slots
 
 
 def _decay_and_momentum(slots: dict[str, Array], options: Mapping[str, Any]) -> dict[str, float]:

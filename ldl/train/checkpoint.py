@@ -128,14 +128,16 @@ def _counts(header: dict[str, Any]) -> tuple[int, int, bool]:
 
 
 def _optimizer(tensors: Tensors, run: Run) -> dict[str, Any]:
-    """What the optimizer's `state_dict` gave; no slots of another type, all finite."""
-    own, slots = run.optimizer.state_dict(), _part(tensors, "optimizer.")
-    for name, slot in own["slots"].items():
-        if name in slots and slots[name].dtype.name != str(slot.dtype):
-            raise ValueError(f"{name} is {slots[name].dtype} and not {slot.dtype}")
-        if name in slots and not isfinite(float(abs(slots[name]).max(initial=0))):
+    """What the optimizer's `state_dict` gave; slots of the parameters' types, all finite."""
+    groups, slots = run.optimizer.param_groups, _part(tensors, "optimizer.")
+    types = {str(parameter.dtype) for group in groups for parameter in group["params"]}
+    for name, slot in slots.items():
+        if slot.dtype.name not in types:
+            raise ValueError(f"{name} is {slot.dtype} and not {' or '.join(types)}")
+        if not isfinite(float(abs(slot).max(initial=0))):
             raise ValueError(f"{name} is not finite")
-    steps = from_integers(tensors, "steps", len(own["param_steps"]))
+    number = sum(len(group["params"]) for group in groups)
+    steps = from_integers(tensors, "steps", number)
     return {**_state(tensors, "optimizer"), "slots": slots, "param_steps": steps}
 
 
