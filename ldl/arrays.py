@@ -70,6 +70,11 @@ def check_kind(dtype: Any) -> None:
     raise TypeError(f"data must be numbers, got an array of {dtype}: {way}")
 
 
+def plain_of_numpy(data: Any) -> Any:
+    """An array of a class of NumPy's own as a plain one of numbers; any other as it is."""
+    return taken(data) if type(data).__module__.partition(".")[0] == "numpy" else data
+
+
 def is_array(data: Any) -> bool:
     """Whether this is an array of any library, rather than a list or what gives batches."""
     protocols = ("shape", "__array__", "__array_interface__", "__dlpack__")

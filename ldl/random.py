@@ -46,7 +46,7 @@ class Stream:
 
     def restart(self, seed: int, purpose: int, index: int = 0) -> None:
         """Become the stream of that seed and purpose, before its first draw."""
-        stream = (purpose << 32) | index
+        stream = (integer("purpose", purpose) << 32) | integer("index", index)
         state = {"seed": check_seed(seed), "stream": stream, "draw": 0}
         play([(setattr, self, name, value) for name, value in state.items()])
 

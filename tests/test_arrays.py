@@ -353,6 +353,40 @@ def test_a_loader_of_batches_is_data() -> None:
             call()
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([[A]], "a list of 1.*an autoencoder's is"),
+        ([[A, A, A]], "a list of 3"),
+        ([A.tolist()[0]], "samples that are no batches go into one array"),
+        ([[1.0, 2.0], [3.0, 4.0]], "samples that are no batches go into one array"),
+        ([{"x": A, "y": A}], "got a dict"),
+        ({"x": A}, "got dict"),
+        ("mnist", "got str"),
+        (None, "got NoneType"),
+        (deque([1]).__class__, "got type"),
+    ],
+    ids=str,
+)
+def test_what_gives_no_batches_is_answered_with_what_does(data: Any, says: str) -> None:
+    for call in (fitted, lambda data: ldl.evaluate(network(), data, nn.MSELoss())):
+        with pytest.raises(TypeError, match=says) as error:
+            call(data)
+        one_line(error)
+
+
+def test_a_set_of_samples_by_number_is_answered_with_a_loader() -> None:
+    class Samples:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            return A[index], A[index]
+
+    with pytest.raises(TypeError, match="a loader of batches"):
+        fitted(Samples())
+
+
 def test_labels_of_any_origin_stay_integers() -> None:
     labels = np.array([0, 2])
     loss = nn.CrossEntropyLoss()

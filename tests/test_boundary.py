@@ -7,6 +7,7 @@ of its array type is taken for its numbers, never for a rule of its own such as 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +21,7 @@ from checks import one_line
 from ldl import nn
 from ldl.data import GaussianNoise, MaskingNoise, Noise, SaltPepperNoise
 from ldl.random import Stream
+from ldl.train import metrics
 
 FIX = ("asarray", "astype", "filled", ".real", "reshape", "got", "takes", "fill")
 
@@ -366,3 +368,114 @@ def test_a_layer_of_ones_own_is_guarded_too() -> None:
     with pytest.raises(TypeError, match="filled"):
         layer(masked(X))
     assert layer(X + 0j).dtype == "complex64"
+
+
+# ---- checks, metrics and steps on rows -----------------------------------------------------------
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "MSELoss.check": lambda t: nn.MSELoss().check(X.shape, t),
+    "BCELoss.check": lambda t: nn.BCELoss().check(X.shape, t),
+    "BCELoss.check_input": lambda t: nn.BCELoss().check_input(t),
+    "CrossEntropyLoss.check": lambda t: nn.CrossEntropyLoss().check(X.shape, t),
+}
+METRICS = {
+    "mse": metrics.mean_squared_error,
+    "mae": metrics.mean_absolute_error,
+    "accuracy": partial(metrics.accuracy, None),
+    "binary accuracy": partial(metrics.binary_accuracy, 0.5),
+}
+Q = (X + 0.25) / (X + 0.25).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_checks_take_the_numbers_of_subclasses_and_refuse_the_rest(check: Any) -> None:
+    for convert in (SAME | MATRIX).values():
+        check(convert(Q))
+    for convert in REFUSED.values():
+        with pytest.raises((TypeError, ValueError)) as error:
+            check(convert(Q))
+        check_way_out(one_line(error))
+
+
+@pytest.mark.parametrize("figure", METRICS.values(), ids=METRICS)
+def test_metrics_take_the_numbers_of_subclasses_and_refuse_the_rest(figure: Any) -> None:
+    expected = figure(np, Q, X)
+    for name, convert in (SAME | MATRIX).items():
+        if name == "a subclass":
+            continue
+        for found in (figure(np, convert(Q), X), figure(np, Q, convert(X))):
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+    backend = ldl.get_backend("numpy")
+    named_metric = ldl.Metric("own", lambda xp, output, target: (output * target).mean())
+    for convert in (SAME | MATRIX).values():
+        value, *_ = named_metric.count(backend, convert(Q), convert(X))
+        assert value == (Q * X).mean()
+    for name, convert in REFUSED.items():
+        if name == "jax":
+            continue
+        for pair in ((convert(Q), X), (Q, convert(X))):
+            with pytest.raises((TypeError, ValueError)) as error:
+                figure(np, *pair)
+            check_way_out(one_line(error))
+            with pytest.raises((TypeError, ValueError)) as error:
+                named_metric.count(backend, *pair)
+            check_way_out(one_line(error))
+
+
+def test_metrics_of_integers_and_bools_are_of_their_differences() -> None:
+    a, b = np.array([[0, 255]], "uint8"), np.array([[255, 0]], "uint8")
+    total, count = metrics.mean_squared_error(np, a, b)
+    assert total / count == 255**2
+    total, count = metrics.mean_absolute_error(np, a > 0, b > 0)
+    assert total / count == 1
+
+
+def test_steps_on_rows_take_what_a_step_takes() -> None:
+    def run(x: Any, order: Any, starts: Any) -> list[Any]:
+        model = network()
+        step = ldl.TrainStep(model, nn.MSELoss(), ldl.optim.SGD(model, lr=0.1))
+        return [*step.run(x, x, order, 2, starts), *model.state_dict().values()]
+
+    expected = run(X, np.arange(4), [0, 2])
+    kinds = {**SAME, **MATRIX, **{k: REFUSED[k] for k in REFUSED if k in ARRAYS}, "list": list}
+    for convert in kinds.values():
+        for a, b in zip(run(convert(X), np.arange(4), (0, 2)), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+    for order in ([0, 1, 2, 3], np.arange(4, dtype=">i2"), jnp.arange(4)):
+        for a, b in zip(run(X, order, np.array([0, 2])), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+    for order in (np.arange(4) > 1, np.arange(4.0)):
+        with pytest.raises(TypeError, match="integers, got") as error:
+            run(X, order, [0, 2])
+        one_line(error)
+    with pytest.raises(TypeError, match="filled"):
+        run(masked(X), np.arange(4), [0, 2])
+
+
+def test_counts_and_shapes_of_checks_are_numbers_of_any_kind() -> None:
+    model = network()
+    found = [model.summary(shape) for shape in ((4,), [np.int64(4)], np.array([4]), 4)]
+    assert len(set(found)) == 1
+    for wrong in ("4", (4.0,), (0,), (True,)):
+        with pytest.raises(ValueError, match="input_shape must be") as error:
+            model.summary(wrong)  # type: ignore[arg-type]
+        one_line(error)
+    ldl.check_gradients(model, X, tolerance=np.float32(1e-4), directions=np.int64(1))
+    for options in ({"directions": 0}, {"directions": 1.5}, {"tolerance": "small"}):
+        with pytest.raises(ValueError, match="must be"):
+            ldl.check_gradients(model, X, **options)
+    assert Stream(0, np.int32(2)).stream == Stream(0, 2).stream == 2 << 32  # type: ignore[arg-type]
+
+
+def test_a_state_that_is_no_dict_is_answered_with_one() -> None:
+    for wrong in (network(), None, [X], X):
+        with pytest.raises(TypeError, match=r"model\.state_dict\(\)") as error:
+            network().load_state_dict(wrong)
+        one_line(error)
+
+
+def test_a_layer_without_weights_keeps_the_floats_of_any_origin() -> None:
+    for dtype in ("float32", "float64"):
+        for convert in (itself, REFUSED.get("torch", itself)):
+            assert nn.Tanh().predict(convert(X.astype(dtype))).dtype == dtype
+            assert ldl.Predictor(nn.Tanh())(convert(X.astype(dtype))).dtype == dtype

@@ -12,6 +12,7 @@ import numpy as np
 from ldl.arrays import check_kind, is_array, on_device, taken
 from ldl.backend import Array, Backend, DType, get_backend
 from ldl.data.noise import Noise
+from ldl.numbers import short
 from ldl.random import Stream
 
 Batch = tuple[Array, Array]
@@ -164,8 +165,7 @@ class Stored:
         """The batches as they come; size and order are the caller's."""
         dtype, labels = self._cast
         for batch in self.source:
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise TypeError(f"a batch must be a pair (x, y), got {type(batch).__name__}")
+            _check_pair(batch)
             placed = Arrays(*batch).send(backend, dtype, labels)
             yield placed.x, placed.y
 
@@ -191,12 +191,29 @@ def as_data(data: Any) -> Arrays | Stored:
         )
     if isinstance(data, list) and any(map(is_array, data)):
         raise TypeError("a list is one of batches (x, y): give two arrays as a tuple, (x, y)")
-    if hasattr(data, "__iter__"):
+    if hasattr(data, "__iter__") and not isinstance(data, (type, dict, set, str, bytes)):
         return Stored(data)
+    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    way = ": a set of samples by number goes into a loader of batches" if indexed else ""
     raise TypeError(
         f"data must be an array x, a pair (x, y), an ldl.data.Arrays or an iterable of batches, "
-        f"got {type(data).__name__}"
+        f"got {type(data).__name__}{way}"
     )
+
+
+def _check_pair(batch: Any) -> None:
+    """TypeError for what is no batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        count = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+        raise TypeError(
+            f"a batch must be a pair (x, y), got a {type(batch).__name__}{count}: an autoencoder's "
+            "is (x, x), and samples that are no batches go into one array"
+        )
+    if any(isinstance(part, (int, float)) for part in batch):
+        raise TypeError(
+            f"a batch must be a pair of arrays (x, y), got {short(batch)}: samples that are no "
+            "batches go into one array"
+        )
 
 
 def _array(data: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ldl.numbers import positive_integer, pythonic
+
 if TYPE_CHECKING:
     from ldl.nn.module import Module
 
@@ -18,7 +20,10 @@ def summarize(model: Module, input_shape: tuple[int, ...] | None) -> str:
     """
     shapes: dict[int, tuple[int, ...]] = {}
     if input_shape is not None:
-        shapes = _output_shapes(model, input_shape)
+        sizes = pythonic(input_shape)
+        sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
+        sample = tuple(positive_integer("every number of input_shape", n) for n in sizes)
+        shapes = _output_shapes(model, sample)
     else:
         widths = (getattr(m, "in_features", None) for m in model.modules())
         width = next((width for width in widths if width is not None), None)

@@ -49,6 +49,7 @@ class BCELoss(_BinaryLoss):
 
     def check_input(self, input: Array) -> None:
         """ValueError where the input lies outside [0, 1]."""
+        self._check_array(input)
         if ((input < 0) | (input > 1)).any():
             self.check_value(inf)
 

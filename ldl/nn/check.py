@@ -14,6 +14,7 @@ from ldl.calm import calm
 from ldl.nn.differentiable import passing
 from ldl.nn.losses import REDUCTIONS, Loss
 from ldl.nn.module import Module
+from ldl.numbers import number, positive_integer
 
 
 class GradientError(AssertionError):
@@ -69,6 +70,8 @@ def check_gradients(
     writes to what it was given or backward reads it again, or a loss's reductions, of which it lets
     one choose, are not one loss.
     """
+    tolerance = number("tolerance", tolerance, open_low=True)
+    directions = positive_integer("directions", directions)
     if isinstance(module, Loss) is not (target is not None):
         raise TypeError("a loss is checked with target=..., and a module without")
     if isinstance(module, Loss):

@@ -91,7 +91,8 @@ class CrossEntropyLoss(Loss):
 
     def check(self, input_shape: tuple[int, ...], target: Array) -> None:
         """Check shapes, and labels against the number of classes or distributions for their sum."""
-        self._check_shape(input_shape, target)
+        self._check_array(target)
+        self._check_shape(tuple(input_shape), target)
         if self.fault(input_shape, target):
             message = self.refusal(input_shape, tuple(target.shape))
             if target.ndim == 1:

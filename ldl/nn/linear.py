@@ -91,10 +91,11 @@ def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:
     check_owned(layer, x)
     if x.dtype != weight.dtype:
         check_kind(x.dtype)
+        own = x.dtype.kind == "f" and x.dtype.isnative
         other = f", or the model with model.to(dtype={str(x.dtype)!r})"
         raise TypeError(
             f"{layer!r} holds {weight.dtype} but got {x.dtype}: cast the input with "
-            f"x.astype({str(weight.dtype)!r}){other if x.dtype.kind == 'f' else ''}"
+            f"x.astype({str(weight.dtype)!r}){other if own else ''}"
         )
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"{layer!r} takes (N, {width}), got {tuple(x.shape)}")

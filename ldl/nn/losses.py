@@ -86,9 +86,12 @@ class Loss(Differentiable):
         return self
 
     def _check_device(self, input: Array, target: Array) -> None:
-        for array in (input, target):
-            check_owned(self, array)
-            check_kind(array.dtype)
+        self._check_array(input)
+        self._check_array(target)
+
+    def _check_array(self, array: Array) -> None:
+        check_owned(self, array)
+        check_kind(array.dtype)
 
     def _set_reduction(self, reduction: str) -> None:
         if reduction not in REDUCTIONS:
@@ -159,7 +162,8 @@ class ElementwiseLoss(Loss):
 
     def check(self, input_shape: tuple[int, ...], target: Array) -> None:
         """ValueError unless the shapes are equal."""
-        self._check_shape(input_shape, target)
+        self._check_array(target)
+        self._check_shape(tuple(input_shape), target)
 
     def _shaped(self, name: str, given: Array, x: Array) -> Array:
         if given.shape != x.shape:

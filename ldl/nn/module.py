@@ -130,8 +130,9 @@ class Module(Differentiable):
     def dtype_for(self, x: Any) -> Any:
         """The type that data are cast to: x's own floating type where there are no parameters."""
         own = getattr(x, "dtype", None)
-        floats = getattr(own, "kind", "") == "f" and next(self.parameters(), None) is None
-        return own if floats else self.dtype
+        name = str(own).removeprefix("torch.")
+        floats = getattr(own, "kind", "") == "f" or name in ("float64", "float16")
+        return name if floats and next(self.parameters(), None) is None else self.dtype
 
     # ---- modes --------------------------------------------------------------------------------
 

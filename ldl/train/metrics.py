@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partial, wraps
 from math import inf, log10
 from typing import Any
 
+from ldl.arrays import check_kind, plain_of_numpy
 from ldl.backend import Array, Backend
 from ldl.calm import calm
 from ldl.nn.binary_losses import BCELoss, BCEWithLogitsLoss
@@ -21,6 +22,34 @@ Shape = tuple[int, ...]
 
 COLUMNS = ("epoch", "loss", "val_loss", "lr", "seconds")
 """What a history's rows hold beside metrics."""
+
+
+def _of_arrays(function: Callable[..., Figure]) -> Callable[..., Figure]:
+    """The function, whose last two arguments are plain arrays of numbers."""
+
+    @wraps(function)
+    def checked(*given: Any) -> Figure:
+        *first, output, target = given
+        return function(*first, _batch(output), _batch(target))
+
+    return checked
+
+
+def _batch(array: Any) -> Array:
+    """TypeError for what is no array of numbers, ValueError for one without axes."""
+    if not hasattr(getattr(array, "dtype", None), "kind"):
+        raise TypeError(
+            "a metric takes arrays of outputs and of targets, got a "
+            f"{type(array).__name__}: bring it over with model.backend.asarray(...)"
+        )
+    array = plain_of_numpy(array)
+    check_kind(array.dtype)
+    if not array.ndim:
+        raise ValueError(
+            "a metric takes batches, got a number without axes: give arrays, such as "
+            "x.reshape(1, 1)"
+        )
+    return array
 
 
 class Metric:
@@ -61,6 +90,7 @@ class Metric:
 
         Numbers of the host, or copies of the device's.
         """
+        output, target = _batch(backend.plain(output)), _batch(backend.plain(target))
         self.check(tuple(output.shape), tuple(target.shape))
         given = self.function(backend.xp, output.copy(), target.copy())
         mean = not (isinstance(given, tuple) and len(given) == 2)
@@ -82,6 +112,7 @@ class Metric:
 
 
 @calm
+@_of_arrays
 def mean_squared_error(xp: Any, output: Array, target: Array) -> Figure:
     """The sum over all elements of (output - target)², and their number."""
     d = _wide(output) - _wide(target)
@@ -89,12 +120,14 @@ def mean_squared_error(xp: Any, output: Array, target: Array) -> Figure:
 
 
 @calm
+@_of_arrays
 def mean_absolute_error(xp: Any, output: Array, target: Array) -> Figure:
     """The sum over all elements of |output - target|, and their number."""
     return xp.abs(_wide(output) - _wide(target)).sum(), output.size
 
 
 @calm
+@_of_arrays
 def accuracy(ignored: int | None, xp: Any, output: Array, target: Array) -> Figure:
     """The rows whose largest output is the label, or the largest of the distribution, and all rows.
 
@@ -115,6 +148,7 @@ def accuracy(ignored: int | None, xp: Any, output: Array, target: Array) -> Figu
 
 
 @calm
+@_of_arrays
 def binary_accuracy(threshold: float, xp: Any, output: Array, target: Array) -> Figure:
     """The elements on the same side, outputs of `threshold` and targets of 1/2, and all elements.
 
@@ -130,7 +164,9 @@ def _on_one_side(threshold: float, output: Array, target: Array) -> Figure:
 
 
 def _wide(a: Array) -> Array:
-    """float32 at least, in which sums of many squares are numbers."""
+    """Floating numbers, float32 at least, in which sums of many squares are numbers."""
+    if a.dtype.kind != "f":
+        return a.astype("float64")
     return a if a.dtype.itemsize > 2 else a.astype("float32")
 
 

@@ -109,6 +109,12 @@ class TrainStep:
         """
         size = positive_integer("size", size)
         backend, count = self.model.backend, len(starts)
+        kind = backend.array_type
+        if type(x) is not kind or type(y) is not kind:
+            x, y = self._taken(x, y)
+        order = backend.asarray(order)
+        if order.dtype.kind not in "iu":
+            raise TypeError(f"order holds the numbers of rows, integers, got {order.dtype}")
         if not count:
             return backend.xp.zeros(0, dtype=self.model.dtype)
         last = len(order) - size
