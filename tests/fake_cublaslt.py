@@ -101,6 +101,7 @@ class FakeLt:
 
     def __init__(self) -> None:
         self.objects: dict[int, dict[Any, Any]] = {}
+        self.made = 100
         self.searches: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.refused: set[str] = set()
@@ -113,8 +114,9 @@ class FakeLt:
         return getattr(real, name)  # enumerations and types, which need no library
 
     def _new(self, **held: Any) -> int:
-        self.objects[len(self.objects) + 100] = held
-        return len(self.objects) + 99
+        self.made += 1
+        self.objects[self.made] = held
+        return self.made
 
     def create(self) -> int:
         return 1
@@ -128,8 +130,13 @@ class FakeLt:
     def matmul_preference_create(self) -> int:
         return self._new()
 
+    def matmul_desc_destroy(self, desc: int) -> None:
+        assert self.objects.pop(desc)
+
+    matrix_layout_destroy = matmul_desc_destroy
+
     def matmul_preference_destroy(self, preference: int) -> None:
-        self.objects[preference] = {}
+        assert self.objects.pop(preference)
 
     def matmul_desc_set_attribute(self, desc: int, name: Any, buffer: int, size: int) -> None:
         dtype = real.get_matmul_desc_attribute_dtype(name)

@@ -222,6 +222,18 @@ def test_an_algorithm_is_sought_once_a_shape_alignment_and_precision(lt: FakeLt)
     assert {search["MAX_WORKSPACE_BYTES"] for search in lt.searches} == {32 << 20}
 
 
+def test_the_latest_algorithms_are_kept_and_the_others_objects_destroyed(
+    lt: FakeLt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gemm, "ALGORITHMS", 3)
+    b = host(matrix(3, 4))
+    for rows in (2, 3, 4, 5, 6, 4):
+        a = host(matrix(rows, 3))
+        np.testing.assert_allclose(gemm.matmul(a, b), a @ b)
+    gc.collect()
+    assert len(lt.objects) == 3 * 4, "a descriptor and three layouts each"
+
+
 def test_the_precision_concerns_float32_alone(lt: FakeLt) -> None:
     for precision in ("float32", "tf32", "bf16"):
         ldl.set_matmul_precision(precision)

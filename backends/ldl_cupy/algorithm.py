@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -117,6 +118,7 @@ class Algorithm:
     def __init__(
         self, device: int, gemm: Gemm, precision: str, alignments: tuple[int, int, int]
     ) -> None:
+        self._lt = lt
         self.handle = _handle(device)
         self.desc = operation(gemm, precision)
         self.a, self.b, self.d = layouts(gemm, precision)
@@ -130,6 +132,12 @@ class Algorithm:
         scalars = _ZERO_AND_ONE[_types(precision)[1]]
         self.zero = scalars.ctypes.data
         self.one = self.zero + scalars.itemsize
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # half made, or when the interpreter ends
+            self._lt.matmul_desc_destroy(self.desc)
+            for layout in (self.a, self.b, self.d):
+                self._lt.matrix_layout_destroy(layout)
 
     def search(self, vector: int, most: int = BYTES) -> bool:
         """Ask for an algorithm with so much of a workspace at most; whether there is one."""

@@ -6,6 +6,7 @@ captured: its first run asks cuBLASLt for an algorithm, which CUDA 13.3 refuses 
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import cupy
@@ -27,8 +28,12 @@ __all__ = [
     "reserve",
 ]
 
+ALGORITHMS = 4096
+"""Products whose algorithms are kept, in some 2 KiB each; the oldest goes first."""
 
 _algorithms: dict[tuple[Any, ...], Algorithm | None] = {}
+_UNKNOWN: Any = object()
+_lock = Lock()
 
 
 def _product(
@@ -79,9 +84,14 @@ def _found(
     sizes = a.dtype.itemsize, out.dtype.itemsize
     told = a.shape, a.strides, b.shape, b.strides, out.strides, sizes, epilogue
     key = cupy.cuda.runtime.getDevice(), precision, alignments, told
-    if key not in _algorithms:
-        _algorithms[key] = _sought(*key, vector)
-    return _algorithms[key]
+    found: Algorithm | None = _algorithms.get(key, _UNKNOWN)
+    if found is _UNKNOWN:
+        found = _sought(*key, vector)
+        with _lock:
+            _algorithms[key] = found
+            if len(_algorithms) > ALGORITHMS:
+                del _algorithms[next(iter(_algorithms))]
+    return found
 
 
 def _sought(

@@ -6,6 +6,7 @@ What has no kernel here is left to CuPy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -114,11 +115,12 @@ class Kernels:
         """Do it once to ones, so that what CuPy cannot do is known when a step is recorded."""
         made: dict[Value, Any] = {}
         given = []
-        for x in (*op.inputs, *op.outputs):
-            if isinstance(x, Ref) and x.value not in made:
-                made[x.value] = self._xp.ones(x.value.shape, x.value.dtype)
-            given.append(x.resolve(made[x.value]) if isinstance(x, Ref) else x)
-        op.run(*given)
+        with suppress(MemoryError):  # of the ones
+            for x in (*op.inputs, *op.outputs):
+                if isinstance(x, Ref) and x.value not in made:
+                    made[x.value] = self._xp.ones(x.value.shape, x.value.dtype)
+                given.append(x.resolve(made[x.value]) if isinstance(x, Ref) else x)
+            op.run(*given)
 
     def _known(self, op: Op) -> Run | None:
         """What does it here; None for what is left to CuPy."""
