@@ -107,3 +107,20 @@ def test_what_is_recorded_on_one_stream_is_played_on_another(host: Any, seed: in
         (y,) = recording(host.asarray(X))
     host.connection.finish(seed)
     np.testing.assert_allclose(np.asarray(y), X * scales, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parameters_are_packed_anew_after_what_another_stream_did_to_them(
+    host: Any, seed: int
+) -> None:
+    played, own = pair(layers, nn.MSELoss, optim.Adam, host)
+    for i in range(6):
+        host.connection.current = ("default", "other")[i % 2]
+        for step in (played, own):
+            parameter = next(step.model.parameters())
+            backend = step.model.backend
+            parameter.data = backend.asarray(np.full((6, 4), 0.1 * (i + 1), "float32"))
+        played(host.asarray(X), host.asarray(X[:, :3]))
+        own(X, X[:, :3])
+    host.connection.finish(seed)
+    same_parameters(played, own)

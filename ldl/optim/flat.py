@@ -51,7 +51,8 @@ class FlatStore:
                 break
         else:
             return False
-        self._pack()
+        with self.parameters[0].backend.together():  # after what was played on other streams
+            self._pack()
         return True
 
     def runs(self) -> Iterator[tuple[slice, int]]:
