@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any, ClassVar
 
+from ldl.forks import guarded
 from ldl.kernels import Array as Array
 from ldl.kernels import DType as DType
 from ldl.kernels import Kernels
@@ -148,7 +149,7 @@ class Backend(Kernels):
 _NOTHING = nullcontext()
 _OWN = {"numpy": "ldl_numpy:NumpyBackend", "cupy": "ldl_cupy:CupyBackend"}
 _instances: dict[str, Backend] = {}
-_lock = RLock()
+_lock = guarded(RLock())
 _default: str | Backend = "numpy"
 _scoped: ContextVar[Backend | None] = ContextVar("ldl_backend", default=None)
 

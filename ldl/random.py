@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ldl.forks import guarded
 from ldl.numbers import integer
 from ldl.prepared import play
 
@@ -83,7 +84,7 @@ def permutation(n: int, key: Key) -> np.ndarray[Any, np.dtype[np.int64]]:
     return _generator(key).permutation(n)
 
 
-_lock = Lock()
+_lock = guarded(Lock())
 _weights = Stream(0, WEIGHTS)
 _streams = 0
 

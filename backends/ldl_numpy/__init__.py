@@ -103,8 +103,9 @@ class NumpyBackend(Backend):
             return super().record(function, parts, inputs)
         from ldl_numpy.record import PlannedStep, Unplayed, reason
 
+        gather = gatherer()
         try:
-            return calm(PlannedStep)(function, parts, inputs, gatherer())
+            return calm(PlannedStep)(function, parts, inputs, gather)
         except Exception as error:
             return Unplayed(function, parts, reason(error))
 
@@ -133,8 +134,12 @@ def fuser() -> Any:
     unwanted = given in ("0", "false", "no", "off")
     if not unwanted and given not in ("", "1", "true", "yes", "on"):
         raise ValueError(f"LDL_NUMBA in the environment must be 0 or 1, got {given[:40]!r}")
-    if unwanted or find_spec("numba") is None:
+    disabled = os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
+    if unwanted or disabled or find_spec("numba") is None:
         return None
+    from ldl_numpy.source import threads
+
+    threads()  # says what is wrong with LDL_THREADS before anything is recorded
     from ldl_numpy.program import fuse_and_link
 
     return fuse_and_link

@@ -8,13 +8,17 @@ between processes.
 
 from __future__ import annotations
 
+import atexit
+import glob
 import hashlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,7 +27,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
+from ldl.forks import guarded
 from ldl_numpy import blas, numba_math
 from ldl_numpy.body import kind_of
 from ldl_numpy.fuse import fuse
@@ -31,10 +37,11 @@ from ldl_numpy.loops import Loop
 from ldl_numpy.source import Source
 from ldl_numpy.trace import Host, Op, Ref, Value
 
-loading = RLock()
+guarded(global_compiler_lock)
+loading = guarded(RLock())
 """Held while a module is loaded: a thread must not find one that another has half loaded."""
 
-lock = Lock()
+lock = guarded(Lock())
 """Held while a parallel loop runs: Numba's `workqueue` threads serve one caller at a time."""
 
 
@@ -144,17 +151,27 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
 def loaded(text: str) -> Any:
     """The module that has this text, and what Numba compiled of it.
 
-    Where the folder is full or damaged, another one serves this process.
+    Files of it that are damaged are made anew. Where the folder cannot be used, which is said once,
+    a temporary one serves this process.
     """
     with loading:
+        name = "ldl_loop_" + hashlib.sha256(text.encode() + _stamp()).hexdigest()[:24]
+        folder = cache_folder()
         try:
-            return _loaded(text, cache_folder())
+            return _loaded(name, text, folder)
         except Exception:
-            return _loaded(text, _other_folder())
+            for path in folder.glob(f"**/{glob.escape(name)}.*"):
+                with suppress(OSError):
+                    path.unlink()
+        try:
+            return _loaded(name, text, folder)
+        except Exception as error:
+            made = _loaded(name, text, _temporary_folder())
+            _warn(folder, error)
+            return made
 
 
-def _loaded(text: str, folder: Path) -> Any:
-    name = "ldl_loop_" + hashlib.sha256(text.encode() + _stamp()).hexdigest()[:24]
+def _loaded(name: str, text: str, folder: Path) -> Any:
     if name not in sys.modules:
         path = folder / f"{name}.py"
         if not path.exists():
@@ -193,11 +210,38 @@ def cache_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
-        pass
-    return _other_folder()
+        error = OSError("it may not be written to")
+    except OSError as found:
+        error = found
+    _warn(folder, error)
+    return _temporary_folder()
 
 
 @cache
-def _other_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="ldl-"))
+def _temporary_folder() -> Path:
+    """A folder that goes with the process."""
+    folder, process = tempfile.mkdtemp(prefix="ldl-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder)
+
+
+_warned: set[Path] = set()
+
+
+def _warn(folder: Path, error: Exception) -> None:
+    """Say once why compiled loops are not kept in a folder."""
+    if folder in _warned:
+        return
+    _warned.add(folder)
+    why = " ".join(str(error).split())[:200] or type(error).__name__
+    warnings.warn(
+        f"compiled loops cannot be kept in {folder}, so every process compiles them anew: delete "
+        f"that folder, or set LDL_CACHE_DIR to one that can be written to ({why})",
+        RuntimeWarning,
+        stacklevel=2,
+    )

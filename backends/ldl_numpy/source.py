@@ -181,14 +181,23 @@ class Source(Body):
 
 @cache
 def threads() -> int:
-    """How many threads a large loop has: `LDL_THREADS`, 1 by default.
+    """How many threads a large loop has: `LDL_THREADS`, 1 by default; ValueError where it is none.
 
     On the machine with two processors where this was measured, two threads were slower than one at
     every size up to 23 million elements, beside OpenBLAS's as well as alone; more processors may
     tell otherwise. Of Numba's threading layers only `workqueue` gets on with OpenBLAS's threads.
     """
-    wanted = int(os.environ.get("LDL_THREADS", "1"))
-    if wanted <= 1:
+    given = os.environ.get("LDL_THREADS") or "1"
+    try:
+        wanted = int(given)
+    except ValueError:
+        wanted = 0
+    if wanted < 1:
+        raise ValueError(
+            "LDL_THREADS in the environment must be a number of threads, 1 or more, got "
+            f"{given[:40]!r}: unset it for one thread"
+        )
+    if wanted == 1:
         return 1
     import numba
     from numba import config as numba_config
