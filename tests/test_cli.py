@@ -470,7 +470,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
 
 
 def test_divergence_takes_one_line(tmp_path, capsys):
-    code = run("--loss", "mse", "--lr", "1e30", "--epochs", "3", "--out", tmp_path)
+    code = run("--loss", "mse", "--lr", "1e38", "--epochs", "3", "--out", tmp_path)
     assert "try a lower --lr" in one_line(capsys, code, 1)
 
 
