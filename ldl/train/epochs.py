@@ -104,7 +104,7 @@ class Epochs:
             self.bar.batch(run.epoch, len(x), value)
         row = tally.means()
         if isnan(row["loss"]) and not tally.counts():
-            raise ValueError(f"{place}no sample counts: every label is the one to be ignored")
+            raise ValueError(f"{place}no sample counts: every label is ignored or has no weight")
         if not (isfinite(row["loss"]) and self._start.sound()):
             bad = [i for i, v in enumerate(tally.losses(), start=1) if not isfinite(v)]
             what = "the loss" if bad else self._start.what()
