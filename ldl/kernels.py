@@ -54,8 +54,8 @@ _LOG_ERFC = (
 def below_max(xp: Any, x: Array, axis: int) -> Array:
     """x - max along an axis, -inf where that is beyond the type's numbers."""
     largest = x.max(axis=axis, keepdims=True)
-    lowest = xp.maximum(largest, 0) - float(xp.finfo(x.dtype).max)
-    return xp.where(x < lowest, -inf, x) - largest
+    beyond = xp.minimum(x, 0) + float(xp.finfo(x.dtype).max) < largest
+    return xp.where(beyond, -inf, x) - largest
 
 
 class Kernels:
