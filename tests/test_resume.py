@@ -86,6 +86,123 @@ def test_another_setting_is_named_and_nothing_has_changed(name: str, tmp_path: A
     assert path.read_bytes() == before
 
 
+HELD_OUT: dict[str, tuple[Any, str]] = {
+    "none": (None, "validation True in the file, False here"),
+    "fewer": ((X[:10], Y[:10]), "samples of validation 40 in the file, 10 here"),
+    "others": ((X, 1 - Y), r"data of validation \(CRC-32\)"),
+    "noise": (Arrays(X, Y, GaussianNoise(0.1)), "noise of validation None in the file, 'Gaussian"),
+    "batches": ([(X, Y)], "samples of validation 40 in the file, None here"),
+}
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_validation_is_compared_since_schedules_and_callbacks_go_by_it(
+    name: str, tmp_path: Any
+) -> None:
+    path = tmp_path / "run.ckpt"
+    run(path, validation=(X, Y))
+    other, words = HELD_OUT[name]
+    with pytest.raises(ldl.CheckpointError, match=words):
+        run(path, resume=True, validation=other)
+    _, history = run(path, resume=True, validation=(X.astype("float64"), Y), epochs=3)
+    assert len(history["val_loss"]) == 3
+
+
+class Collecting(ldl.Callback):
+    """One whose argument is written to in the course of a run."""
+
+    def __init__(self, into: list[float]) -> None:
+        self.into = into
+
+    def on_epoch_end(self, run: ldl.Run) -> None:
+        self.into.append(run.history["loss"][-1])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"into": self.into}
+
+    def load_state(self, state: dict[str, Any], arrays: Any) -> None:
+        self.into[:] = state["into"]
+
+
+Stop = ldl.EarlyStopping
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        [Stop("val_loss"), Stop("loss"), Collecting([])],
+        [Stop("loss"), Stop("loss"), Collecting([])],
+        [Stop("loss"), Stop("val_loss", mode="max"), Collecting([])],
+        [Stop("loss"), Stop("val_loss", 5), Collecting([])],
+        [Stop("loss"), Collecting([]), Stop("val_loss")],
+        [Stop("loss"), Stop("val_loss"), Collecting([1.0])],
+        [Stop("loss"), Stop("val_loss")],
+        [],
+    ],
+    ids=str,
+)
+def test_callbacks_with_a_state_are_compared_by_their_arguments_and_order(
+    callbacks: Any, tmp_path: Any
+) -> None:
+    path = tmp_path / "run.ckpt"
+
+    def same() -> Any:
+        return [Stop("loss"), Stop("val_loss"), Collecting([])]
+
+    run(path, validation=(X, Y), callbacks=same())
+    with pytest.raises(ldl.CheckpointError, match=r"callbacks \[.EarlyStopping\(.* here") as error:
+        run(path, resume=True, validation=(X, Y), callbacks=callbacks)
+    one_line(error)
+    again = [*same(), print, ldl.Callback()]
+    _, history = run(path, resume=True, validation=(X, Y), callbacks=again, epochs=3)
+    assert again[2].into == history["loss"]
+
+
+def unfreeze(run: ldl.Run) -> None:
+    if run.epoch == 2:
+        run.model.requires_grad_()
+
+
+def frozen(model: Any) -> Any:
+    model[0].requires_grad_(False)
+    return adam()(model)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_layer_that_a_callback_unfroze_learns_on(stop: int, tmp_path: Any) -> None:
+    path = tmp_path / "run.ckpt"
+    options: dict[str, Any] = {"build": frozen, "callbacks": unfreeze}
+    whole, _ = run(tmp_path / "whole.ckpt", epochs=5, **options)
+    run(path, epochs=stop, **options)
+    resumed, _ = run(path, resume=True, epochs=5, **options)
+    np.testing.assert_equal(resumed.state_dict(), whole.state_dict())
+    assert all(p.requires_grad for p in resumed.parameters())
+    with pytest.raises(ldl.CheckpointError, match=r"frozen \['0.weight', '0.bias'\] in the file"):
+        run(path, resume=True, epochs=5, callbacks=unfreeze)
+
+
+def test_settings_of_any_length_are_compared(tmp_path: Any) -> None:
+    class Table(optim.Schedule):
+        def __init__(self, factors: list[float]) -> None:
+            self.factors = factors
+
+        def __call__(self, step: int) -> float:
+            return self.factors[step]
+
+    def build(model: Any, last: float = 0.5) -> Any:
+        return optim.Adam(model, lr=0.01, schedule=Table([0.123456789] * 1_400_000 + [last]))
+
+    path = tmp_path / "run.ckpt"
+    run(path, build=build, epochs=1)
+    run(path, build=build, epochs=2, resume=True)
+    assert int.from_bytes(path.read_bytes()[:8], "little") < 10_000
+    with pytest.raises(ldl.CheckpointError, match="schedule") as error:
+        run(path, resume=True, build=lambda model: build(model, 0.987654321))
+    for part in ("0.5]", "0.987654321]"):
+        assert part in one_line(error)
+    assert len(one_line(error)) < 2000
+
+
 def test_the_shapes_of_samples_are_compared(tmp_path: Any) -> None:
     path = tmp_path / "run.ckpt"
     model = nn.Flatten()

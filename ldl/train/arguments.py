@@ -7,12 +7,16 @@ import os
 from typing import Any
 
 from ldl.calls import call, text
-from ldl.data.batching import Data, Stored, Streamed
+from ldl.data.batching import Arrays, Stored
 from ldl.nn.containers import check_distinct
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
+from ldl.train.callbacks import Callback, Run, with_state
 from ldl.train.evaluation import check_kinds, shown
+
+Given = Arrays | Stored
+"""Data as `as_data` makes it of what a user gives."""
 
 
 def check_arguments(
@@ -55,32 +59,45 @@ def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
 
 
 def settings(
-    model: Module,
-    loss: Loss,
-    optimizer: Optimizer,
-    data: Data,
+    run: Run,
+    data: Given,
+    validation: Given | None,
     batch_size: int,
-    seed: int,
-    streams: int,
-    checksum: int | None,
+    callbacks: list[Callback],
+    checked: bool,
 ) -> dict[str, Any]:
-    """What two runs must have in common for one to go on where the other stopped."""
+    """What two runs must have in common for one to go on where the other stopped.
+
+    Arrays are compared by their checksums where they are to be `checked`, and of callbacks those
+    that have a state.
+    """
+    model, loss, optimizer = run.model, run.loss, run.optimizer
     layers = [m for m in model.modules() if next(m.named_children(), None) is None]
-    whole = data.data if isinstance(data, Streamed) else data
-    known = None if isinstance(whole, Stored) else whole
+    dtype = model.dtype if checked else None
     return {
-        "seed": seed,
+        "seed": run.seed,
         "batch_size": batch_size,
         "layers": ", ".join(call(type(layer), *layer._arguments) for layer in layers),
         "loss": call(type(loss), *loss._arguments),
-        "samples": None if known is None else len(known),
-        "shape of x": None if known is None else list(known.x.shape[1:]),
-        "shape of y": None if known is None else list(known.y.shape[1:]),
-        "data (CRC-32)": checksum,
-        "noise": None if known is None or known.noise is None else text(known.noise),
-        "random streams": streams,
+        "frozen": [n for n, p in model.named_parameters() if not p.requires_grad],
+        **_of_data(data, dtype),
+        "validation": validation is not None,
+        **_of_data(validation, dtype, " of validation"),
+        "random streams": len(run.streams),
         "optimizer": type(optimizer).__name__,
         **optimizer.settings(),
+        "callbacks": [call(type(c), *c._arguments) for c in with_state(callbacks)],
+    }
+
+
+def _of_data(data: Given | None, dtype: Any, place: str = "") -> dict[str, Any]:
+    known = data if isinstance(data, Arrays) else None
+    return {
+        f"samples{place}": None if known is None else len(known),
+        f"shape of x{place}": None if known is None else list(known.x.shape[1:]),
+        f"shape of y{place}": None if known is None else list(known.y.shape[1:]),
+        f"data{place} (CRC-32)": None if known is None or not dtype else known.checksum(dtype),
+        f"noise{place}": None if known is None or known.noise is None else text(known.noise),
     }
 
 

@@ -206,6 +206,12 @@ def _unknown(name: str, names: Iterable[str]) -> str:
     return f"no figure is named {name!r} to monitor; there are: {', '.join(names)}"
 
 
+def with_state(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Those that a resumed run cannot do without: their classes say what they remember."""
+    own = (Callback.state_dict, Callback.arrays)
+    return [c for c in callbacks if (type(c).state_dict, type(c).arrays) != own]
+
+
 def as_callbacks(given: Any) -> list[Callback]:
     """One callback or several, functions of the run wrapped; TypeError for anything else."""
     given = () if given is None else given

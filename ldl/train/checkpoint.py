@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
@@ -13,7 +14,7 @@ from ldl.io.table import from_integers, from_tensors, integers, to_tensors
 from ldl.io.values import decode, encode, from_text, to_text
 from ldl.nn.module import Module
 from ldl.optim.loading import as_before_on_error, is_count
-from ldl.train.callbacks import Callback, Run
+from ldl.train.callbacks import Callback, Run, with_state
 from ldl.train.start import Start
 
 Path = str | os.PathLike[str]
@@ -29,7 +30,7 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     Whatever may be long is a tensor: the header takes little, however long the run. TypeError for a
     figure or a callback's state that a file cannot hold, naming it.
     """
-    callbacks = _with_state(callbacks)
+    callbacks = with_state(callbacks)
     optimizer = run.optimizer.state_dict()
     rows, history = to_tensors(run.history.rows)
     arrays = {f"model.{name}": a for name, a in run.model.state_dict().items()}
@@ -39,6 +40,8 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     tensors = {name: run.model.backend.to_numpy(a) for name, a in arrays.items()}
     tensors |= {f"history.{name}": a for name, a in rows.items()}
     tensors["epochs"] = integers([run.before, run.epoch])
+    tensors["settings"] = to_text(_settings(run), "a setting")
+    tensors["learn"] = integers([int(p.requires_grad) for p in run.model.parameters()])
     tensors["draws"] = integers([stream.draw for stream in run.streams])
     tensors["steps"] = integers(optimizer.pop("param_steps"))
     tensors["optimizer"] = to_text(optimizer, f"the state of {run.optimizer!r}")
@@ -50,7 +53,6 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         "before": run.before,
         "epoch": run.epoch,
         "stop": bool(run.stop),
-        "settings": _settings(run, callbacks),
         "history": history,
     }
     write_tensors(path, tensors, header)
@@ -62,7 +64,7 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int
     Raises CheckpointError, and everything is as it was, where the file is damaged or is that of a
     run with other settings, another model or other callbacks.
     """
-    name, callbacks = os.fspath(path), _with_state(callbacks)
+    name, callbacks = os.fspath(path), with_state(callbacks)
     tensors, header = read_tensors(path)
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{name} is not a checkpoint of ldl.fit")
@@ -73,7 +75,7 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int
             f"{VERSION}: train anew, or with the ldl that wrote it"
         )
     try:
-        differing = _differing(header.get("settings"), _settings(run, callbacks))
+        differing = _differing(_state(tensors, "settings"), _settings(run))
         if not differing:
             return _load(tensors, header, run, callbacks)
     except MemoryError:
@@ -96,6 +98,7 @@ def _load(
     before, epoch, stop = _counts(header)
     draws = from_integers(tensors, "draws", len(run.streams))
     rows = from_tensors(_part(tensors, "history."), header.get("history"))
+    learn = from_integers(tensors, "learn", len(list(run.model.parameters())))
     if from_integers(tensors, "epochs", 2) != [before, epoch]:
         raise ValueError("its header and its tensors name different epochs")
     weights, optimizer = _part(tensors, "model."), _optimizer(tensors, run)
@@ -112,6 +115,8 @@ def _load(
         except BaseException:
             start.put_back()
             raise
+    for parameter, flag in zip(run.model.parameters(), learn, strict=True):
+        parameter.requires_grad = bool(flag)
     run.history.rows[:] = rows
     run.before, run.epoch, run.stop = before, epoch, stop
     return draws
@@ -169,28 +174,20 @@ def _load_callback(
         ) from error
 
 
-def _with_state(callbacks: list[Callback]) -> list[Callback]:
-    """Those that a resumed run cannot do without: their classes say what they remember."""
-    own = (Callback.state_dict, Callback.arrays)
-    return [c for c in callbacks if (type(c).state_dict, type(c).arrays) != own]
-
-
-def _settings(run: Run, callbacks: list[Callback]) -> dict[str, Any]:
+def _settings(run: Run) -> dict[str, Any]:
     """What is compared; what JSON cannot say is said as a text."""
     found: dict[str, Any] = {}
     for key, value in run.settings.items():
         try:
-            found[key] = encode(value, key)
+            found[key] = decode(encode(value, key))
         except TypeError:
             found[key] = text(value)
-    return {**found, "callbacks": [type(c).__name__ for c in callbacks]}
+    return found
 
 
-def _differing(saved: Any, own: dict[str, Any]) -> list[str]:
-    if not isinstance(saved, dict):
-        raise ValueError("its header has no settings")
+def _differing(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
     differing = [
-        f"{key} {decode(saved[key])!r} in the file, {decode(own[key])!r} here"
+        "{} {} in the file, {} here".format(key, *_apart(repr(saved[key]), repr(own[key])))
         for key in own
         if key in saved and saved[key] != own[key]
     ]
@@ -200,6 +197,14 @@ def _differing(saved: Any, own: dict[str, Any]) -> list[str]:
             f"its settings and those of this run have not all names in common: {names}"
         )
     return differing
+
+
+def _apart(a: str, b: str) -> Iterator[str]:
+    """Two texts, of long ones what stands where they begin to differ."""
+    pairs = enumerate(zip(a, b, strict=False))
+    start = max(next((i for i, (x, y) in pairs if x != y), 0) - 60, 0)
+    for said in (a, b):
+        yield said if len(said) <= 300 else f"{'…' * (start > 0)}{said[start : start + 240]}…"
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:

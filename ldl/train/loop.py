@@ -84,7 +84,8 @@ def fit(
         checkpoint: a file to be written after every epoch.
         resume: continue from `checkpoint` where it exists: the result is then the same, bit for
             bit, as that of a run that was never stopped. Settings that differ from the
-            checkpoint's are refused, but for `epochs`.
+            checkpoint's are refused, but for `epochs`, `metrics`, `progress`, `steps_per_launch`
+            and callbacks that have no state.
         progress: show a bar; by default where standard error is a terminal.
         steps_per_launch: how many steps a device is given at once, where the data are arrays and no
             metrics are asked for. By default what suits the backend: 1 on NumPy, 32 on CuPy.
@@ -112,9 +113,8 @@ def fit(
     loss.to(backend)
     given = as_data(data)
     train_data = given.place(backend, model.dtype, loss.takes_labels)
-    held_out = None
-    if validation is not None:
-        held_out = as_data(validation).place(backend, model.dtype, loss.takes_labels)
+    asked = None if validation is None else as_data(validation)
+    held_out = None if asked is None else asked.place(backend, model.dtype, loss.takes_labels)
     for part in (train_data, held_out):
         if isinstance(part, Arrays):
             check_targets(model, loss, figures, part.x, part.y)
@@ -128,12 +128,7 @@ def fit(
         run.figures = ("epoch", *names, *held, "lr", "seconds")
     past = Past.of(model)
     run.before, draws = past.of_seed(seed, len(run.streams))
-    checksum = None
-    if checkpoint is not None and isinstance(given, Arrays):
-        checksum = given.checksum(model.dtype)
-    run.settings = settings(
-        model, loss, optimizer, train_data, batch_size, seed, len(run.streams), checksum
-    )
+    run.settings = settings(run, given, asked, batch_size, hooks, checkpoint is not None)
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         draws = load_checkpoint(checkpoint, run, hooks)
     if checkpoint is not None and run.epoch < epochs and not run.stop:
