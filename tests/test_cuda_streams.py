@@ -124,3 +124,22 @@ def test_parameters_are_packed_anew_after_what_another_stream_did_to_them(
         own(X, X[:, :3])
     host.connection.finish(seed)
     same_parameters(played, own)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stream_that_changes_inside_a_block_changes_nothing(host: Any, seed: int) -> None:
+    model = layers()
+    recording = host.record(lambda model, x: (model(x),), (model,), (host.asarray(X),))
+    found = []
+    for i in range(6):
+        with host.together():
+            host.connection.current = ("default", "other", "third")[i % 3]
+            (y,) = recording(host.asarray(X * (i + 1)))
+            host.connection.current = ("default", "other")[i % 2]
+        found.append(host.xp.empty(y.shape, y.dtype))
+        found[-1][...] = y
+    host.connection.finish(seed)
+    for i, y in enumerate(found):
+        exact = model.predict(host.asarray(X * (i + 1)))
+        host.connection.finish(seed)
+        np.testing.assert_allclose(np.asarray(y), np.asarray(exact), rtol=1e-4, atol=1e-5)

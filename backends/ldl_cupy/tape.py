@@ -117,22 +117,25 @@ class Tape(local):
 
         DeviceError for a site of another GPU than the current one.
         """
+        self._check(site)
+        self._device.turn()
+
+    def call(self, site: Site, numbers: Numbers) -> None:
+        """Launch a site with these numbers: now, or when the tape closes."""
+        if self._is_open():
+            self._check(site)
+            self._calls.append((site, numbers))
+        else:
+            self.ready(site)
+            self._launch(site, numbers)
+
+    def _check(self, site: Site) -> None:
         number = self._device.number()
         if site.gpu != number:
             raise DeviceError(
                 f"what belongs to GPU {site.gpu} was called on GPU {number}: call it inside "
                 f"`with cupy.cuda.Device({site.gpu}):`"
             )
-        if not self._is_open():
-            self._device.turn()
-
-    def call(self, site: Site, numbers: Numbers) -> None:
-        """Launch a site with these numbers: now, or when the tape closes."""
-        self.ready(site)
-        if self._is_open():
-            self._calls.append((site, numbers))
-        else:
-            self._launch(site, numbers)
 
     def _launch(self, site: Site, numbers: Numbers) -> None:
         memory = self._device.empty(numbers.nbytes)
@@ -141,6 +144,7 @@ class Tape(local):
         site.launch(memory.view(numbers.dtype))
 
     def _play(self, calls: list[tuple[Site, Numbers]]) -> None:
+        self._device.turn()
         sites = [site for site, _ in calls]
         known = sites[0].known
         key = get_matmul_precision(), *[(id(site), x.nbytes) for site, x in calls]
