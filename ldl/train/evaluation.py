@@ -77,8 +77,8 @@ def check_targets(
 ) -> tuple[int, ...]:
     """Check targets, values included, against what the model makes of the first samples.
 
-    Returns the shape of the outputs. Where a loss has no value for some, those of `LOOK` samples are
-    looked at, so that most mistakes show before the first step; else one's shape says all.
+    Returns the shape of the outputs. Where a loss has no value for some, those of `LOOK` samples
+    are looked at, so that most mistakes show before the first step; else one's shape says all.
     """
     looks = type(loss).check_input is not Loss.check_input
     output = model.predict(x[: LOOK if looks else 1])
