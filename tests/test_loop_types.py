@@ -127,13 +127,15 @@ def recorded(backend: Any, names: list[str]) -> Any:
     return made, arrays
 
 
-def assert_numpys(names: list[str], found: Any) -> None:
-    """What was found are NumPy's numbers, of NumPy's types."""
+def assert_numpys(names: list[str], found: Any, exact: bool = True) -> None:
+    """What was found are NumPy's numbers, of NumPy's types; those that are `exact` compare too."""
     with np.errstate(all="ignore"):
         expected = Uses().of(names, *operands(*kinds(names[0])))
     for i, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
         name = names[i // 3]
         assert mine.dtype == theirs.dtype, name
+        if i % 3 == 2 and not exact and expected[i - 2].dtype.kind == "f":
+            continue  # whether it equals another
         np.testing.assert_allclose(
             np.asarray(mine).astype("f8"), theirs.astype("f8"), rtol=2e-6, atol=1e-30, err_msg=name
         )
@@ -192,7 +194,8 @@ def test_a_device_gives_numpys_numbers_and_types(where: str, texts: dict[str, st
         others -= {""} if any(" into " in name for name in names) else set()
         assert others <= set(APART.get(kinds(names[0])[0], ())), names
         with np.errstate(all="ignore"):
-            assert_numpys(names, [backend.to_numpy(r) for r in recording(*arrays)])
+            results = [backend.to_numpy(r) for r in recording(*arrays)]
+        assert_numpys(names, results, exact=where == "host")
     if where == "host":
         assert backend.connection.log.count("module") == 1
 
