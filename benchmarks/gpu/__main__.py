@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[1] / "results"
 
 COMMANDS = {
     "check": (1.0, "whether the machine has what is needed: a kernel, a product, a graph"),
-    "tests": (4.0, "the tests marked gpu"),
+    "tests": (6.0, "the tests marked gpu"),
     "headline": (6.0, "training steps of the two main nets, ldl beside PyTorch, taking turns"),
     "floors": (1.5, "measured rates: a copy within the device, matrix products through ldl"),
     "epochs": (1.5, "ten epochs of denoising 60,000 digits through ldl.fit"),

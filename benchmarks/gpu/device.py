@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.gpu.environment import smi
-from benchmarks.gpu.ran import GRAPH, HOST
+from benchmarks.gpu.ran import GRAPH, HOST, KERNELS
 
 Call = Callable[[], Any]
 
@@ -44,8 +44,8 @@ class Device:
 
     backend: Any = "numpy"
     torch = "cpu"
-    captured = HOST
-    """How what was captured runs."""
+    captured = single = HOST
+    """How what was captured runs, and what is called by itself."""
     measures_memory = False
 
     @property
@@ -115,7 +115,7 @@ class Cuda(Device):
 
     backend = "cupy"
     torch = "cuda"
-    captured = GRAPH
+    captured, single = GRAPH, KERNELS
     measures_memory = True
 
     def __init__(self) -> None:

@@ -40,9 +40,10 @@ class Document:
 
 def report(folder: Path, known: dict[str, Any]) -> Path:
     """Make report.md of the folder's files, of which some are known."""
-    found = {f.stem: known.get(f.stem) or json.loads(f.read_text()) for f in folder.glob("*.json")}
+    files = [folder / f"{name}.json" for name in table.ORDER]
+    found = {f.stem: json.loads(f.read_text()) for f in files if f.exists() and f.stem not in known}
     path = folder / "report.md"
-    _replace(path, table.markdown(found))
+    _replace(path, table.markdown(found | known))
     return path
 
 

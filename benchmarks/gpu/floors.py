@@ -12,7 +12,6 @@ import numpy as np
 import ldl
 from benchmarks.gpu.device import Device, DeviceLostError
 from benchmarks.gpu.ours import captured, check_product, operands
-from benchmarks.gpu.ran import KERNELS
 from benchmarks.side import reason
 from benchmarks.workloads import Workload
 
@@ -39,7 +38,7 @@ def copy_rate(device: Device, size: int = COPY_BYTES) -> dict[str, Any]:
     if not bool((target == source).all()):
         raise ValueError("the copy differs")
     found = _seconds(device, lambda: xp.copyto(target, source), 10)
-    return {"bytes": 2 * size, "how": KERNELS, **found, "rate": 2 * size / found["median"]}
+    return {"bytes": 2 * size, "how": device.single, **found, "rate": 2 * size / found["median"]}
 
 
 def cube_rate(device: Device, precision: str, n: int = CUBE) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def cube_rate(device: Device, precision: str, n: int = CUBE) -> dict[str, Any]:
     error = check_product(backend, a, b, out, precision)
     found = _seconds(device, lambda: backend.matmul(a, b, out=out), 3)
     rate = 2 * n**3 / found["median"]
-    return {"n": n, "error": error, "how": KERNELS, **found, "rate": rate}
+    return {"n": n, "error": error, "how": device.single, **found, "rate": rate}
 
 
 def shape_rates(device: Device, workload: Workload, precision: str) -> dict[str, Any]:

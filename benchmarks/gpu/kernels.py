@@ -10,20 +10,21 @@ from typing import Any
 import ldl
 from benchmarks import kernel_cases
 from benchmarks.gpu.device import Device, DeviceLostError
-from benchmarks.gpu.ran import KERNELS, LAYERS
+from benchmarks.gpu.ran import LAYERS
 from benchmarks.kernel_cases import Call, layer_call, layer_cases, loss_call, loss_cases
 from benchmarks.side import reason
 
 SECONDS, ROUNDS = 0.1, (5, 1000)
 
 
-def cases(backend: ldl.Backend) -> dict[str, tuple[str, Callable[[], Call]]]:
+def cases(device: Device) -> dict[str, tuple[str, Callable[[], Call]]]:
     """By name: how a call of it runs, and what makes the call."""
     from catalog import LOSSES, ROWS  # the tests' table of all layers and losses
 
+    backend, alone = ldl.get_backend(device.backend), device.single
     layers, losses = layer_cases(ROWS), loss_cases(LOSSES)
     found: dict[str, tuple[str, Callable[[], Call]]] = {}
-    found |= {name: (KERNELS, lambda c=c: c(backend)) for name, c in kernel_cases.KERNELS.items()}
+    found |= {name: (alone, lambda c=c: c(backend)) for name, c in kernel_cases.KERNELS.items()}
     found |= {n: (LAYERS, lambda c=c: layer_call(*c, backend)) for n, c in layers.items()}
     return found | {n: (LAYERS, lambda c=c: loss_call(c, backend)) for n, c in losses.items()}
 
@@ -56,7 +57,7 @@ def measure(
     backend = ldl.get_backend(device.backend)
     content["backend"] = backend.name
     rows: dict[str, Any] = content.setdefault("rows", {})
-    for name, (how, make) in cases(backend).items():
+    for name, (how, make) in cases(device).items():
         if name in rows or not chosen(name):
             continue
         if time() > until:
