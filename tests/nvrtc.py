@@ -66,6 +66,11 @@ def architectures() -> list[str]:
     return [f"sm_{number}" for number in numbers]
 
 
+def supported() -> list[str]:
+    """Those of `ARCHITECTURES`: CUDA 13 left out sm_70."""
+    return [name for name in ARCHITECTURES if name in architectures()]
+
+
 @cache
 def log_of(source: str, architecture: str, options: tuple[str, ...] = OPTIONS) -> str:
     """What NVRTC and its assembler say of a source; CompileError, saying it, where they fail."""

@@ -501,7 +501,7 @@ def learning(module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.skipif(not nvrtc.architectures(), reason="NVRTC is not installed")
-@pytest.mark.parametrize("arch", ["sm_70", "sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("arch", nvrtc.supported())
 def test_every_kernel_that_was_written_compiles_without_a_spill(
     texts: dict[str, str], arch: str
 ) -> None:

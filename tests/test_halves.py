@@ -181,7 +181,7 @@ def test_rounding_is_to_the_nearest_with_ties_to_even_and_keeps_what_is_no_numbe
 
 
 @pytest.mark.skipif(not nvrtc.architectures(), reason="NVRTC is not installed")
-@pytest.mark.parametrize("arch", ["sm_70", "sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("arch", nvrtc.supported())
 def test_loops_that_write_them_compile_without_a_spill(arch: str) -> None:
     backend = CudaOnHost()
     x = backend.asarray(X)

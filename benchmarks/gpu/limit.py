@@ -12,6 +12,8 @@ from typing import Any
 GRACE = 20.0
 """Seconds after which a process that does not heed its limit, being in native code, is ended."""
 
+ALARM = {signal.SIGALRM}
+
 
 class TooSlowError(BaseException):
     """The work did not end within its limit. No `except Exception` on the way holds it up."""
@@ -28,7 +30,9 @@ def limited(seconds: float) -> Iterator[None]:
     try:
         try:
             late = max(seconds, 0) + GRACE
+            signal.pthread_sigmask(signal.SIG_BLOCK, ALARM)  # the new thread is not to take it
             faulthandler.dump_traceback_later(late, exit=True, file=sys.__stderr__)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ALARM)
             signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
             yield
         finally:
