@@ -47,6 +47,27 @@ def interrupt(act: Callable[[], Any], line: int) -> str | None:
     return where
 
 
+def lines(act: Callable[[], Any]) -> int:
+    """How many lines of ldl it runs."""
+    count = 0
+
+    def local(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return local
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        return local if frame.f_code.co_filename.startswith(OWN) else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return count
+
+
 def at_every_line(
     make: Callable[[], Any],
     act: Callable[[Any], Any],

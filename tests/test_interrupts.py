@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import ldl
 import ldl_numpy
-from interrupts import at_every_line, interrupt
+from interrupts import at_every_line, interrupt, lines
 from ldl import data, nn, optim, random
 from ldl.train.undo import streams_of
 from ldl_numpy import blocks
@@ -260,3 +261,77 @@ def test_a_prediction_that_was_interrupted_leaves_no_mode_behind() -> None:
 
     assert at_every_line(network, lambda model: model.predict(ROWS[0]), check) > 20
     assert at_every_line(network, lambda model: model(ROWS[0]), check) > 20
+
+
+# ---- files and whole fits ------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_save_that_was_interrupted_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    models = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    contents = []
+    for model in models:
+        ldl.save(model, tmp_path / "model.ldl")
+        contents.append((tmp_path / "model.ldl").read_bytes())
+
+    def check(_: Any, where: str) -> None:
+        assert (tmp_path / "model.ldl").read_bytes() in contents, where
+        assert [p.name for p in tmp_path.iterdir()] == ["model.ldl"], where
+        ldl.save(models[0], tmp_path / "model.ldl")
+
+    save = partial(ldl.save, models[1], tmp_path / "model.ldl")
+    assert at_every_line(lambda: None, lambda _: save(), check, every=11) > 20
+
+
+def fitting(path: Path | None, epochs: int = 3, resume: bool = False, model: Any = None) -> Any:
+    """A fit with dropout, noise, momentum and validation."""
+    model = network() if model is None else model
+    history = ldl.fit(
+        model,
+        data.Arrays(np.concatenate(ROWS[:3]), noise=data.MaskingNoise(0.2)),
+        nn.MSELoss(),
+        optim.SGD(model, 0.1, momentum=0.9),
+        epochs,
+        batch_size=10,
+        validation=ROWS[5],
+        checkpoint=path,
+        resume=resume,
+        progress=False,
+    )
+    return facts(model), [row["loss"] for row in history.rows]
+
+
+def some_lines(act: Any) -> list[int]:
+    """Of all lines of it a few everywhere, and more of the last, which are of played steps."""
+    count = lines(act)
+    return [*range(1500, count, count // 10), *range(count - 1500, count, 167)]
+
+
+def test_a_fit_that_was_interrupted_leaves_a_model_to_use_and_a_checkpoint_to_resume(
+    tmp_path: Path, how: str
+) -> None:
+    expected = fitting(None)
+    path, resumed = tmp_path / "run.ldl", 0
+    for line in some_lines(lambda: fitting(path)):
+        path.unlink(missing_ok=True)
+        model = network()
+        where = interrupt(partial(fitting, path, 3, model=model), line)
+        began = path.exists()
+        resumed += began
+        if began:
+            assert not any(m.training for m in model.modules()), where
+            model.predict(ROWS[0])
+        assert [p.name for p in tmp_path.iterdir()] == ["run.ldl"] * began, where
+        assert fitting(path, 3, resume=True) == expected, where
+    assert resumed > 5
+
+
+def test_a_resume_that_was_interrupted_can_be_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.ldl"
+    expected = fitting(None, 3)
+    fitting(path, 2)
+    kept = path.read_bytes()
+    for line in some_lines(lambda: fitting(path, 3, resume=True)):
+        path.write_bytes(kept)
+        where = interrupt(lambda: fitting(path, 3, resume=True), line)
+        assert fitting(path, 3, resume=True) == expected, where

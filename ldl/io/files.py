@@ -72,8 +72,11 @@ def check_writable(path: Path) -> None:
         target = os.path.realpath(os.fsdecode(path))
         _mode(target)
         temporary = f"{_temporary(target)}{os.urandom(8).hex()}.tmp"
-        open(temporary, "xb").close()
-        os.unlink(temporary)
+        try:
+            open(temporary, "xb").close()
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 @contextmanager

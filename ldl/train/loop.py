@@ -137,52 +137,51 @@ def fit(
         stream.restart(seed, DROPOUT, i)
     for stream, draw in zip(run.streams, draws, strict=True):
         stream.draw = draw
-    model.train()
     try:
+        model.train()
         for hook in hooks:
             hook.on_fit_begin(run)
-    except BaseException:
-        model.eval()
-        raise
-    corruption = getattr(train_data, "noise", None)
-    by_batch = bool(figures) or looks_at_inputs(loss)
-    step = TrainStep(
-        model,
-        loss,
-        optimizer,
-        keep_output=by_batch,
-        noise=corruption,
-        stream=None if corruption is None else noise,
-    )
-    samples = None if isinstance(train_data, Stored) else len(train_data)
-    bar = Progress(progress, epochs, samples, run.epoch)
-    together = backend.steps_per_launch if steps_per_launch is None else steps_per_launch
-    plan = Epochs(run, step, train_data, batch_size, 1 if by_batch else together, figures, bar)
-    shuffle = Stream(seed, SHUFFLE).stream
-    try:
-        while run.epoch < epochs and not run.stop:
-            run.epoch += 1
-            began = perf_counter()
-            lr = optimizer.lr
-            order = None
-            if samples is not None:
-                order = random.permutation(samples, Key(seed, shuffle, run.before + run.epoch))
-            row = plan.train(order)
-            if held_out is not None:
-                scores = plan.validate(held_out, seed)
-                row |= {f"val_{name}": value for name, value in scores.items()}
-            row = {"epoch": run.epoch, **row, "lr": lr, "seconds": perf_counter() - began}
-            run.history.rows.append(row)
-            optimizer.schedule.report(row.get("val_loss", row["loss"]))
+        corruption = getattr(train_data, "noise", None)
+        by_batch = bool(figures) or looks_at_inputs(loss)
+        step = TrainStep(
+            model,
+            loss,
+            optimizer,
+            keep_output=by_batch,
+            noise=corruption,
+            stream=None if corruption is None else noise,
+        )
+        samples = None if isinstance(train_data, Stored) else len(train_data)
+        bar = Progress(progress, epochs, samples, run.epoch)
+        together = backend.steps_per_launch if steps_per_launch is None else steps_per_launch
+        plan = Epochs(run, step, train_data, batch_size, 1 if by_batch else together, figures, bar)
+        shuffle = Stream(seed, SHUFFLE).stream
+        try:
+            while run.epoch < epochs and not run.stop:
+                run.epoch += 1
+                began = perf_counter()
+                lr = optimizer.lr
+                order = None
+                if samples is not None:
+                    order = random.permutation(samples, Key(seed, shuffle, run.before + run.epoch))
+                row = plan.train(order)
+                if held_out is not None:
+                    scores = plan.validate(held_out, seed)
+                    row |= {f"val_{name}": value for name, value in scores.items()}
+                row = {"epoch": run.epoch, **row, "lr": lr, "seconds": perf_counter() - began}
+                run.history.rows.append(row)
+                optimizer.schedule.report(row.get("val_loss", row["loss"]))
+                for hook in hooks:
+                    hook.on_epoch_end(run)
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, run, hooks)
+                bar.epoch(row)
             for hook in hooks:
-                hook.on_epoch_end(run)
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, run, hooks)
-            bar.epoch(row)
-        for hook in hooks:
-            hook.on_fit_end(run)
+                hook.on_fit_end(run)
+        finally:
+            past.note(seed, run.before + run.epoch, [stream.draw for stream in run.streams])
+            bar.close()
+            model.eval()
     finally:
-        past.note(seed, run.before + run.epoch, [stream.draw for stream in run.streams])
-        bar.close()
         model.eval()
     return run.history
