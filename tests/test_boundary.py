@@ -347,10 +347,52 @@ def test_a_parameter_adds_plain_real_gradients_alone() -> None:
     parameter.accumulate(np.matrix([[1.0, 2], [3, 4]]))
     parameter.accumulate(np.ones((2, 2), "float32"))
     np.testing.assert_array_equal(parameter.grad, [[2, 3], [4, 5]])
-    for wrong in (np.ones((2, 2)) + 1j, masked(np.ones((2, 2)))):
-        with pytest.raises(TypeError, match=r"real|filled") as error:
-            parameter.accumulate(wrong)
+    for convert in REFUSED.values():
+        for add in (
+            parameter.accumulate,
+            parameter.accumulate_rows,
+            lambda a: parameter.accumulate_matmul(a, np.eye(2, dtype="float32")),
+            lambda a: parameter.accumulate_matmul(np.eye(2, dtype="float32"), a),
+        ):
+            with pytest.raises((TypeError, ValueError)) as error:
+                add(convert(np.ones((2, 2), "float32")))
+            one_line(error)
+    np.testing.assert_array_equal(parameter.grad, [[2, 3], [4, 5]])
+
+
+class Gives(nn.Module):
+    """Gives what a function makes of the input."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+    def backward(self, grad: Any) -> Any:
+        return grad
+
+
+@pytest.mark.parametrize("kind", ["jax", "None", "torch", "a number"])
+def test_a_model_that_makes_no_array_is_named(kind: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), Gives(REFUSED.get(kind, jnp.asarray)))
+    step = ldl.TrainStep(model, nn.MSELoss(), ldl.optim.SGD(model), record=False)
+    for call in (
+        lambda: model.predict(X),
+        lambda: ldl.evaluate(model, X, nn.MSELoss()),
+        lambda: step(X, X),
+    ):
+        with pytest.raises(TypeError, match=r"Gives.*must return an array") as error:
+            call()
         one_line(error)
+
+
+def test_a_metric_that_is_masked_is_no_number() -> None:
+    def share(output: Any, target: Any) -> Any:
+        return np.ma.array(output, mask=True).mean()
+
+    with pytest.raises(TypeError, match="filled"):
+        ldl.evaluate(network(), X, nn.MSELoss(), share)
 
 
 def test_a_layer_of_ones_own_is_guarded_too() -> None:

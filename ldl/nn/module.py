@@ -210,13 +210,25 @@ class Module(Differentiable):
         if x.ndim == 0:
             raise ValueError(f"predict takes a batch, got the number {x}: give an array of samples")
         if len(x) <= batch_size:
-            return evaluated(self, x)
+            return check_output(self, evaluated(self, x))
         starts = range(0, len(x), batch_size)
-        return self.backend.xp.concatenate([evaluated(self, x[i : i + batch_size]) for i in starts])
+        parts = [check_output(self, evaluated(self, x[i : i + batch_size])) for i in starts]
+        return self.backend.xp.concatenate(parts)
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their output shapes for one sample, and their parameters."""
         return summarize(self, input_shape)
+
+
+def check_output(module: Module, y: Any) -> Array:
+    """What a model made; TypeError where it is no array of its backend."""
+    if not module.backend.owns(y):
+        kind = "None" if y is None else f"a {type(y).__name__}"
+        raise TypeError(
+            f"{module!r} returned {kind}: its forward must return an array of the backend "
+            f"{module.backend.name}"
+        )
+    return y
 
 
 def check_gradient(layer: Module, grad: Array | None) -> Array:

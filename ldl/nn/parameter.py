@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ldl.arrays import check_kind
 from ldl.backend import Array, Backend, DType, get_backend
 from ldl.nn.changes import Marked, set_all
+from ldl.nn.differentiable import check_owned
 
 
 class Parameter(Marked):
@@ -54,13 +56,11 @@ class Parameter(Marked):
         """Add `grad`, of the parameter's shape, to the gradient."""
         if not self.requires_grad:
             return
-        grad = self.backend.plain(grad)
+        grad = self._taken(grad)
         if tuple(grad.shape) != self.shape:
             raise ValueError(
                 f"a gradient of shape {tuple(grad.shape)} for a parameter of shape {self.shape}"
             )
-        if grad.dtype.kind == "c":
-            raise TypeError(f"a gradient of {grad.dtype} for a parameter: take grad.real")
         out = self.grad_memory()
         if self.has_grad:
             out += grad
@@ -71,13 +71,14 @@ class Parameter(Marked):
     def accumulate_matmul(self, a: Array, b: Array) -> None:
         """Add the matrix product a b to the gradient, without a temporary where it is the first."""
         if self.requires_grad:
+            a, b = self._taken(a), self._taken(b)
             self.backend.matmul(a, b, out=self.grad_memory(), accumulate=self.has_grad)
             self.has_grad = True
 
     def accumulate_rows(self, a: Array) -> None:
         """Add the sum of the rows of a (N, D) to the gradient (D,)."""
         if self.requires_grad:
-            self.backend.sum_rows(a, out=self.grad_memory(), accumulate=self.has_grad)
+            self.backend.sum_rows(self._taken(a), out=self.grad_memory(), accumulate=self.has_grad)
             self.has_grad = True
 
     def zero_grad(self) -> None:
@@ -98,6 +99,14 @@ class Parameter(Marked):
                 host = array if backend is self.backend else self.backend.to_numpy(array)
                 found.append((self, name, backend.asarray(host, dtype)))
         return found
+
+    def _taken(self, array: Any) -> Array:
+        """A plain array of numbers; TypeError for what is none of the parameter's backend."""
+        if type(array) is not self.backend.array_type:
+            array = self.backend.plain(array)
+            check_owned(self, array)
+        check_kind(array.dtype)
+        return array
 
     def grad_memory(self) -> Array:
         """The memory of the gradient, whatever it holds."""

@@ -8,7 +8,7 @@ from typing import Any
 from ldl.backend import Array
 from ldl.data.batching import Arrays, Data, as_data
 from ldl.nn.losses import Loss
-from ldl.nn.module import Module, evaluated
+from ldl.nn.module import Module, check_output, evaluated
 from ldl.numbers import positive_integer
 from ldl.random import NOISE, Stream
 from ldl.train.metrics import Metric, as_metrics
@@ -64,7 +64,7 @@ def score(
 
 def _count(tally: Tally, model: Module, data: Data, batch_size: int, seed: int) -> None:
     for x, y in data.batches(model.backend, batch_size, stream=Stream(seed, NOISE, 1)):
-        output = model(x)
+        output = check_output(model, model(x))
         value = tally.loss.forward(output.copy(), y.copy())
         shape = tuple(output.shape)
         if not isinstance(data, Arrays):

@@ -98,6 +98,7 @@ class Metric:
         return self._number(value, backend), self._number(size, backend), mean
 
     def _number(self, given: Any, backend: Backend) -> Array | float:
+        given = backend.plain(given)
         array: Array = given
         if isinstance(given, backend.array_type) and array.size == 1:
             return array.copy()

@@ -15,7 +15,7 @@ from ldl.data.batching import Arrays
 from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
 from ldl.nn.losses import Loss
-from ldl.nn.module import Module
+from ldl.nn.module import Module, check_output
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
@@ -112,7 +112,8 @@ class TrainStep:
         kind = backend.array_type
         if type(x) is not kind or type(y) is not kind:
             x, y = self._taken(x, y)
-        order = backend.asarray(order)
+        if type(order) is not kind:
+            order = backend.asarray(order)
         if order.dtype.kind not in "iu":
             raise TypeError(f"order holds the numbers of rows, integers, got {order.dtype}")
         if not count:
@@ -242,7 +243,7 @@ def _copy(to: Array, value: Array) -> None:
 def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, Array]:
     """The loss and the output; leaves the gradients in the parameters."""
     model.zero_grad()
-    output = model(x)
+    output = check_output(model, model(x))
     value = loss.forward(output.copy(), y.copy())
     model.backward(loss.backward())
     return value, output
