@@ -5,6 +5,11 @@ import pytest
 import ldl
 
 
+def pytest_addoption(parser):
+    """How many random programs tests/test_rewriting.py runs in each way."""
+    parser.addoption("--programs", type=int, default=120)
+
+
 def pytest_collection_modifyitems(items):
     """Tests marked `gpu` are skipped, by name, where CuPy cannot run."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

@@ -67,6 +67,15 @@ for _name in ("reshape", "ravel", "flatten", "astype", "copy", "take", "argmax",
     setattr(DeviceArray, _name, _method(_name))
 
 
+def _is_view(result: Any, args: Any) -> bool:
+    """Whether a function gave a view of an argument, which is no work."""
+    arrays = (
+        [x for x in args if isinstance(x, np.ndarray)] if isinstance(result, np.ndarray) else []
+    )
+    given = any(result is x for x in arrays)
+    return not given and any(np.may_share_memory(result, x) for x in arrays)
+
+
 def _plain(x: Any) -> Any:
     """The same with host arrays inside."""
     if isinstance(x, DeviceArray):
@@ -194,7 +203,11 @@ class Stream:
             result = out[0] if isinstance(out, tuple) else out
         else:
             result = function(*args, **kwargs)
-            if isinstance(result, (np.ndarray, np.generic)):
+            if _is_view(result, args):
+                pass
+            elif isinstance(result, (np.ndarray, np.generic)) and all(
+                result is not x for x in args
+            ):
                 result = made = np.asarray(result)
                 put(lambda: made.__setitem__(..., function(*args, **kwargs)))
             else:

@@ -1,7 +1,16 @@
-"""Random programs of products, sums and loops: however a device rewrites them, the same numbers."""
+"""Random programs: however they are recorded and rewritten, NumPy's numbers.
+
+`programs.Program` makes views in every order, writes through them and copies; it is run on NumPy as
+it stands and recorded, its loops read by Python (see `interpreted`) so that there can be many.
+The long run, 2,000 of them in each way, takes some minutes:
+
+    pytest tests/test_rewriting.py -k random --programs 2000
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,16 +19,60 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cuda_host
+import interpreted
 import ldl
+import ldl_numpy
+import programs
 from cuda_device import CudaOnHost
 from ldl import nn
+from ldl_numpy import blocks
 
-pytestmark = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
+needs_compiler = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
+GATHERED = ["loops", "blocks", "one by one", "device"]
+
+
+@contextmanager
+def gathered(way: str, monkeypatch: Any, compiled: bool = False) -> Iterator[tuple[Any, list[str]]]:
+    """A backend that gathers a plan's operations in that way, and layouts that arrays may have."""
+    if way == "device":
+        if not compiled:
+            interpreted.on_device(monkeypatch)
+        with ldl.use_backend(CudaOnHost()) as backend:
+            yield backend, ["C"]
+        return
+    if way == "loops" and not compiled:
+        interpreted.on_host(monkeypatch)
+    if way != "loops":
+        monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
+    if way == "blocks":
+        monkeypatch.setattr(blocks, "LEAST", 2)
+        monkeypatch.setattr(blocks, "BLOCK", 7)
+    yield ldl.get_backend(), list(programs.LAYOUTS)
+
+
+@pytest.mark.parametrize("way", GATHERED)
+def test_random_programs_give_the_same_numbers_recorded(
+    way: str, monkeypatch: Any, request: Any
+) -> None:
+    count = request.config.getoption("--programs")
+    with gathered(way, monkeypatch) as (backend, layouts):
+        played = [
+            programs.compare(programs.Program(seed), backend, layouts) for seed in range(count)
+        ]
+    assert sum(played) >= 0.85 * count, "nearly all can be recorded"
+
+
+@needs_compiler
+@pytest.mark.parametrize("way", ["loops", "device"])
+def test_some_random_programs_compiled(way: str, monkeypatch: Any) -> None:
+    with gathered(way, monkeypatch, compiled=True) as (backend, layouts):
+        for seed in range(100, 104):
+            assert programs.compare(programs.Program(seed), backend, layouts)
+
 
 N = 8
 KINDS = ("matmul", "matmul_t", "t_matmul", "bias", "sum", "scale", "relu", "add_in_place", "into")
 step = st.tuples(st.sampled_from(KINDS), *[st.integers(0, 20)] * 3)
-programs = st.lists(step, min_size=3, max_size=14)
 
 
 class Program(nn.Module):
@@ -81,7 +134,8 @@ def run(program: Any, x: Any) -> tuple[Any, ...]:
     return results
 
 
-@given(programs)
+@needs_compiler
+@given(st.lists(step, min_size=3, max_size=14))
 @settings(
     deadline=None, max_examples=120, suppress_health_check=list(HealthCheck), derandomize=True
 )

@@ -120,5 +120,5 @@ def _other(trace: Trace, function: Any, args: tuple[Any, ...], kwargs: dict[str,
     made = trace.add(run, args, None, result, settings=(name, kwargs))
     for x in args:
         if isinstance(x, Traced) and np.may_share_memory(result, x.array):
-            trace.twin(x, made)
+            trace.twin(x, made, result)
     return made

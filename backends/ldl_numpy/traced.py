@@ -48,7 +48,7 @@ class Trace:
 
         It is not to be written to; where it is `writable`, what is written goes to a copy for now.
         """
-        held = array.copy() if writable else array.view()
+        held = array.copy("K") if writable else array.view()
         held.flags.writeable = writable
         return Traced(self, Ref(self.external(array)), held)
 
@@ -75,9 +75,10 @@ class Trace:
         self.ops.append(Op(run, tuple(map(self.ref, inputs)), (self.ref(made),), **facts))
         return made
 
-    def twin(self, a: Views, b: Views) -> None:
-        """Note that the memory of both may be one: neither is written to afterwards."""
+    def twin(self, a: Views, b: Views, seen: Any) -> None:
+        """Note that b may be `seen`, a view of a: neither is written to afterwards."""
         self.twins |= {a.ref.value, b.ref.value}
+        b.array = np.asarray(seen)
 
 
 class Traced(Views, NDArrayOperatorsMixin):

@@ -67,6 +67,8 @@ class TracedNamespace:
         if kwargs or not isinstance(data, Traced):
             raise CannotTraceError(f"calls {function.__name__} in a way that is not known")
         cast = data if dtype is None else data.astype(dtype, copy=False)
+        if function is np.ascontiguousarray and not cast.ndim:
+            return cast.reshape(1)
         if function is np.ascontiguousarray and not cast.array.flags.c_contiguous:
             result = np.ascontiguousarray(cast.array)
             return self._trace.add(copy_into, (cast,), None, result, ufunc="contiguous")

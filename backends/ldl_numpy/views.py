@@ -81,7 +81,7 @@ class Views:
 
         made: Any = self.trace.add(run, (self,), None, seen, settings=(name, args))
         if here or name == "__getitem__":
-            self.trace.twin(self, made)
+            self.trace.twin(self, made, seen)
         return made
 
     T = property(lambda self: self._view("transpose"))

@@ -1,0 +1,139 @@
+"""Loops that are read, not compiled: a thousand programs take the time that compilers need for ten.
+
+`on_host` has Numba's part of a program done by Python, from the sources, words and addresses that
+compiled code takes; `on_device` the kernels of `CudaOnHost`, from the same statements in Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ldl_cupy.kernels import Kernels
+from ldl_numpy import blas, program
+from ldl_numpy.body import KINDS
+from ldl_numpy.loops import Loop
+from ldl_numpy.source import Source
+from ldl_numpy.trace import Op, Value
+
+NAMES: dict[str, Any] = {"np": np, "f4": np.float32, "f8": np.float64, "i8": np.int64}
+for _name in ("exp", "log", "log1p", "expm1", "tanh"):
+    for _kind in ("f4", "f8"):
+        NAMES[f"{_name}_{_kind}"] = getattr(np, _name)
+NAMES |= {"wide_vectors": lambda: None, "flush_subnormals": lambda: None, "restore": lambda x: x}
+
+
+@cache
+def _part(text: str) -> Any:
+    """The function of a source that does some rows."""
+    start = text.index("def part(")
+    space = dict(NAMES)
+    exec(text[start : text.index("\n\n", start)], space)
+    return space["part"]
+
+
+def interpret(source: Source, rows: int, columns: int, arrays: list[Any], values: Any) -> None:
+    """What a loop does to the arrays of its inputs, outputs and sums, `values` its constants."""
+    count = len(source.inputs), len(source.inputs) + len(source.outputs)
+    read, written, sums = arrays[: count[0]], arrays[count[0] : count[1]], arrays[count[1] :]
+    how = zip(source.roles, read, strict=True)
+    given = [a.reshape(-1)[0] if role == "scalar" else a for role, a in how]
+    kinds = (kind for kind, _ in source.constants)
+    numbers = [np.dtype(kind).type(x) for kind, x in zip(kinds, values, strict=True)]
+    scratch = [np.zeros((1, columns), x.value.dtype) for x in source.sums]
+    n = rows if rows > 1 else columns
+    with np.errstate(all="ignore"):
+        _part(source.text())(0, 0, n, rows, columns, *given, *scratch, *written, *numbers)
+    for r, s in zip(sums, scratch, strict=True):
+        r[...] = s[0].reshape(r.shape) if r.size > 1 or r.ndim else s.sum(dtype=np.float64)
+
+
+# ---- the host ------------------------------------------------------------------------------------
+
+
+def on_host(monkeypatch: Any) -> None:
+    """Programs of the NumPy backend, from now on."""
+    sources: dict[str, Source] = {}
+    entries: dict[int, str] = {}
+    made = program.compiled
+
+    def compiled(loop: Loop, stored: set[Value]) -> Op:
+        op = made(loop, stored)
+        sources[op.run.text()] = op.run
+        return op
+
+    def loaded(text: str) -> Any:
+        address = next((n for n, known in entries.items() if known == text), len(entries))
+        entries[address] = text
+        return SimpleNamespace(entry=SimpleNamespace(address=address))
+
+    def play(calls: Any) -> None:
+        for function, at in calls.tolist():
+            text = entries[function]
+            if text in sources:
+                _play_loop(sources[text], at)
+            else:
+                _play_product("f4" if "gemm_f4" in text else "f8", at)
+
+    monkeypatch.setattr(program, "compiled", compiled)
+    monkeypatch.setattr(program, "loaded", loaded)
+    monkeypatch.setattr(blas, "play", play)
+
+
+def _at(address: int, kind: Any, shape: tuple[int, ...]) -> Any:
+    nbytes = int(np.prod(shape)) * np.dtype(kind).itemsize
+    held = (ctypes.c_char * nbytes).from_address(address)
+    return np.frombuffer(held, kind).reshape(shape)
+
+
+def _play_loop(source: Source, at: int) -> None:
+    rows, columns = _at(at, "i8", (2,)).tolist()
+    addresses = _at(at, "i8", (2 + len(source.arguments),)).tolist()[2:]
+    shapes = {"full": (rows, columns), "row": (columns,), "column": (rows,), "scalar": (1,)}
+    found = [
+        _at(address, x.value.dtype, shapes[role])
+        for address, x, role in zip(addresses, source.inputs, source.roles, strict=False)
+    ]
+    rest = addresses[len(source.inputs) + len(source.scratch) :]
+    for address, x in zip(rest, source.outputs, strict=False):
+        found.append(_at(address, x.value.dtype, (rows, columns)))
+    for address, x in zip(rest[len(source.outputs) :], source.sums, strict=False):
+        found.append(_at(address, x.value.dtype, (columns,) if x.value.shape else ()))
+    count = len(source.constants)
+    interpret(source, rows, columns, found, _at(addresses[-1], "f8", (count,)) if count else ())
+
+
+def _play_product(kind: str, at: int) -> None:
+    a_turned, b_turned, m, n, k, a, b, c = _at(at, "i8", (8,)).tolist()
+    left = _at(a, kind, (k, m)).T if a_turned else _at(a, kind, (m, k))
+    right = _at(b, kind, (n, k)).T if b_turned else _at(b, kind, (k, n))
+    _at(c, kind, (m, n))[...] = left @ right
+
+
+# ---- the device ----------------------------------------------------------------------------------
+
+
+def on_device(monkeypatch: Any) -> None:
+    """Loops of the CuPy backend, from now on, as work of the double's stream."""
+
+    def loop(self: Kernels, loop: Loop, stored: set[Value]) -> Op:
+        source = Source(loop, stored)
+        run = partial(_launched, self._device, source)
+        return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
+
+    monkeypatch.setattr(Kernels, "loop", loop)
+
+
+def _launched(stream: Any, source: Source, *arrays: Any) -> None:
+    held = [np.asarray(a) for a in arrays]
+    assert all(a.flags.c_contiguous and a.dtype in KINDS for a in held)
+
+    def work() -> None:
+        values = [x for _, x in source.constants]
+        interpret(source, source.rows, source.columns, held, values)
+
+    stream.do("loop", work)

@@ -1,0 +1,155 @@
+"""Faults planted in what traces, plans and rewrites: the random programs find each of them."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from functools import partialmethod
+from typing import Any, NamedTuple
+
+import pytest
+
+import ldl_cupy.kernels
+import ldl_cupy.lanes
+import programs
+from ldl_numpy import (
+    blocks,
+    body,
+    copies,
+    functions,
+    fuse,
+    loops,
+    plan,
+    program,
+    record,
+    traced,
+    views,
+)
+from ldl_numpy import source as source_of_loops
+from test_rewriting import gathered
+
+
+class Fault(NamedTuple):
+    """Other words in the source of a function or method."""
+
+    where: Any
+    name: str
+    right: str
+    wrong: str
+    way: str = "one by one"
+    unchecked: bool = False
+    """Whether a plan must not look at its views, which would refuse what is wrong."""
+
+
+FAULTS = {
+    "a view of NumPy's order taken for one of the plan's": Fault(
+        views.Views,
+        "_view",
+        "lies = within",
+        "lies = within(seen, self.array) or within",
+        unchecked=True,
+    ),
+    "a copy of the plan's taken for a view": Fault(
+        views.Views, "_view", "if lies and here:", "if lies:"
+    ),
+    "writes to what may be one memory": Fault(
+        views.Views, "check_written", "in self.trace.twins", "is None"
+    ),
+    "a write to a part taken for one to all": Fault(plan, "needed", "if whole:", "if True:"),
+    "numbers changed in place": Fault(
+        traced.Trace, "add", "number=isinstance(result, np.generic)", "number=False"
+    ),
+    "memory used again too early": Fault(
+        plan._Memory, "__init__", "last[x.value] = i", "last.setdefault(x.value, i)"
+    ),
+    "inputs that stay bound": Fault(
+        plan.Plan, "__call__", "if array is not self._last[i]:", "if self._last[i] is None:"
+    ),
+    "inputs as they lie": Fault(record.PlannedStep, "__call__", "map(_straight, inputs)", "inputs"),
+    "a copy of what is changed afterwards left out": Fault(
+        copies, "without_copies", "last.get(source.value, -1) < i", "True"
+    ),
+    "a copy that is changed left out": Fault(
+        copies, "without_copies", "writes[value] == 1", "True"
+    ),
+    "a copy of which a view is taken left out": Fault(
+        copies, "without_copies", "all(map(_lies_there, views))", "True", unchecked=True
+    ),
+    "a copy's view read in the place of the source's": Fault(
+        copies, "_of_source", "(*source.path, *x.path)", "source.path"
+    ),
+    "operations moved over a write": Fault(
+        fuse, "fuse", "(reads | writes) & changed", "writes & changed", "loops"
+    ),
+    "a write moved over operations": Fault(fuse, "fuse", "writes & other.reads", "False", "loops"),
+    "what is read later not stored": Fault(
+        fuse, "_read_after", "read |= step.reads", "pass", "loops"
+    ),
+    "arrays in any order gone through as vectors": Fault(
+        loops, "role", "or not array.flags.c_contiguous", "", "blocks", unchecked=True
+    ),
+    "a row of what is being written": Fault(
+        loops, "loop_shape", '(x.value is out.value and how != "full")', "False", "loops"
+    ),
+    "whatever follows taken into a loop": Fault(
+        loops.Loop, "takes", "for x in op.inputs:", "for x in ():", "loops"
+    ),
+    "rows of one array taken for one": Fault(
+        body.Body, "_load", 'f"{how} {x.path!r}"', "how", "loops"
+    ),
+    "columns read as rows": Fault(
+        source_of_loops.Source, "load", '"column": "i"', '"column": "j % len(a0)"', "loops"
+    ),
+    "operands of products as if none were transposed": Fault(
+        program._Program, "add", "[not x.flags.c_contiguous for", "[False for", "loops"
+    ),
+    "views of inputs read from the beginning": Fault(
+        program._Program, "_point", "offset = ", "offset = 0 * ", "loops"
+    ),
+    "scratch used again too early": Fault(
+        blocks.Blocks, "_scratch", "if last[key] == i", "if True", "blocks"
+    ),
+    "an axis that is no axis": Fault(
+        functions, "_joined", "parts, axis = tuple(x.reshape(-1) for x in parts), 0", "axis = 0"
+    ),
+    "parts of a join on top of each other": Fault(
+        ldl_cupy.kernels, "_joined", "end += width", "pass", "device"
+    ),
+    "reductions of views as of whole arrays": Fault(
+        ldl_cupy.kernels, "_cupy_reduce", "axis=axis", "axis=-1", "device"
+    ),
+}
+
+
+def plant(fault: Fault, monkeypatch: Any) -> None:
+    """Let the function have the other words, wherever it was imported."""
+    right = getattr(fault.where, fault.name)
+    text = textwrap.dedent(inspect.getsource(right))
+    assert fault.right in text, "the source has changed: plant the fault anew"
+    home = sys.modules[right.__module__]
+    space: dict[str, Any] = {}
+    exec(text.replace(fault.right, fault.wrong), vars(home), space)
+    places = [m for name, m in sys.modules.items() if name.startswith(("ldl_numpy", "ldl_cupy"))]
+    for place in (fault.where, *places):
+        if vars(place).get(fault.name) is right:
+            monkeypatch.setattr(place, fault.name, space[fault.name])
+    for name, held in list(vars(fault.where).items()):
+        if isinstance(held, partialmethod) and held.func is right:
+            other = partialmethod(space[fault.name], *held.args)
+            monkeypatch.setattr(fault.where, name, other)
+    if fault.unchecked:
+        monkeypatch.setattr(plan._Memory, "check", lambda *given: None)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=list(FAULTS))
+def test_the_programs_find(fault: Fault, monkeypatch: Any) -> None:
+    with gathered(fault.way, monkeypatch) as (backend, layouts):
+        plant(fault, monkeypatch)
+        with pytest.raises((AssertionError, ValueError, IndexError, TypeError)):
+            _run(400, backend, layouts)
+
+
+def _run(count: int, backend: Any, layouts: list[str]) -> None:
+    for seed in range(count):
+        programs.compare(programs.Program(seed), backend, layouts)
