@@ -14,6 +14,7 @@ import ldl
 import ldl_numpy
 from interrupts import at_every_line, interrupt, lines
 from ldl import data, nn, optim, random
+from ldl.backend import _scoped
 from ldl.train.undo import streams_of
 from ldl_numpy import blocks
 
@@ -277,10 +278,26 @@ def test_a_save_that_was_interrupted_leaves_the_old_file_or_the_new_one(tmp_path
     def check(_: Any, where: str) -> None:
         assert (tmp_path / "model.ldl").read_bytes() in contents, where
         assert [p.name for p in tmp_path.iterdir()] == ["model.ldl"], where
+        assert nothing_is_left(), where
         ldl.save(models[0], tmp_path / "model.ldl")
 
     save = partial(ldl.save, models[1], tmp_path / "model.ldl")
     assert at_every_line(lambda: None, lambda _: save(), check, every=11) > 20
+
+
+def nothing_is_left() -> bool:
+    """Whether what is built now is built as ever."""
+    return nn.init._budget.get() is None and not random._uncounted.get() and not _scoped.get()
+
+
+def test_a_load_that_was_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+    ldl.save(nn.Linear(3, 2), tmp_path / "model.ldl")
+    load = partial(ldl.load, tmp_path / "model.ldl")
+
+    def check(_: Any, where: str) -> None:
+        assert nothing_is_left(), where
+
+    assert at_every_line(lambda: None, lambda _: load(), check, every=2) > 50
 
 
 def fitting(path: Path | None, epochs: int = 3, resume: bool = False, model: Any = None) -> Any:

@@ -12,6 +12,7 @@ saved, nor are `requires_grad` and an optimizer's state.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any
 
 from ldl.backend import Backend, get_backend, use_backend
@@ -54,7 +55,7 @@ def load(
     tensors, header = read_tensors(path)
     description = _description(path, header)
     try:
-        model = _build(description, tensors, allow_nonfinite)
+        model = copy_context().run(_build, description, tensors, allow_nonfinite)
     except Exception as error:
         raise CheckpointError(
             f"{path} holds a model that cannot be built: {one_line(error)}"

@@ -8,6 +8,7 @@ changed since the construction.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def describe(model: Module) -> dict[str, Any]:
     description = architecture.describe(model, {id(module): new for module, new in changes})
     cause = None
     try:
-        again = _build(model, description)
+        again = copy_context().run(_build, model, description)
         _check_same(model, again)
         changes = list(_changes(model, again))
     except TypeError as error:

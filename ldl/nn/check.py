@@ -10,7 +10,7 @@ from typing import Any
 
 from ldl import random
 from ldl.backend import Array
-from ldl.calm import calm
+from ldl.calm import calm, within
 from ldl.nn.differentiable import passing
 from ldl.nn.losses import REDUCTIONS, Loss
 from ldl.nn.module import Module
@@ -158,11 +158,7 @@ def check_gradients(
 
 def _inside(module: Module, x: Array) -> Array:
     """module(x) as inside another module, which hands x itself over."""
-    token = passing.set("train")
-    try:
-        return module(x)
-    finally:
-        passing.reset(token)
+    return within(passing, "train", module, x)
 
 
 def _differ(a: Array, b: Array) -> bool:

@@ -34,11 +34,12 @@ def budget(elements: int) -> Iterator[None]:
     A file that is being read describes a model: this keeps a false description from taking more
     memory than the file's own weights do. MemoryError when it would.
     """
-    token = _budget.set([elements])
+    before = _budget.get()
     try:
+        _budget.set([elements])
         yield
     finally:
-        _budget.reset(token)
+        _budget.set(before)
 
 
 def constant(shape: tuple[int, ...], value: float) -> Any:
