@@ -198,6 +198,77 @@ def test_after_an_interrupt_the_next_fit_has_the_next_epochs_draws(where: str) -
     assert fit(model, optimizer, data=(X, LABELS))["loss"] != first
 
 
+WRAPPED: dict[str, Any] = {
+    "slice": lambda m: m[:4],
+    "nested": lambda m: nn.Sequential(m),
+    "anew": lambda m: nn.Sequential(*m.layers),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_a_model_made_anew_of_the_same_layers_goes_on(wrap: str) -> None:
+    whole, parts = network(), network()
+    a, b = adam(whole), adam(parts)
+    history = fit(whole, a, 4)
+    losses = [fit(WRAPPED[wrap](parts), b)["loss"][0] for _ in range(4)]
+    assert losses == history["loss"]
+    np.testing.assert_equal(weights(parts), weights(whole))
+
+
+def test_parts_and_wholes_never_draw_the_same_twice() -> None:
+    model = network()
+    encoder = model[:3]
+    code = (X, np.zeros((40, 8), "float32"))
+    draws = set()
+    for part, loss, y in ((encoder, nn.MSELoss(), code[1]), (model, nn.CrossEntropyLoss(), LABELS)):
+        for _ in range(3):
+            begun = model[1].stream.draw
+            ldl.fit(part, (X, y), loss, optim.SGD(part, lr=0.0), 1, batch_size=40)
+            draws.add(model[1].stream.draw)
+            assert model[1].stream.draw == begun + 1
+    assert draws == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_frozen_part_that_models_share_leaves_them_alone() -> None:
+    shared = nn.Linear(4, 8)
+    shared.requires_grad_(False)
+    losses = []
+    for _ in range(3):
+        ldl.manual_seed(3)
+        model = nn.Sequential(shared, nn.Dropout(0.3), nn.Linear(8, 2))
+        losses.append(fit(model, adam(model), 2)["loss"])
+    assert losses[0] == losses[1] == losses[2]
+
+
+def masks(epochs: int, seed: int = 0, **options: Any) -> list[Any]:
+    """What a dropout left of the samples, in every pass."""
+    seen = Seen()
+    model = nn.Sequential(nn.Dropout(0.5), seen, nn.Linear(4, 2))
+    options = {"data": (1 + X, LABELS), "batch_size": 40, "seed": seed, **options}
+    fit(model, optim.SGD(model, lr=0.0), epochs, **options)
+    return [batch.tobytes() for batch in seen.batches]
+
+
+@pytest.mark.filterwarnings("ignore:the step runs layer by layer")
+@pytest.mark.parametrize("where", ["on_fit_begin", "on_epoch_end"])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_fit_inside_a_fit_draws_on_and_disturbs_nothing(where: str, seed: int) -> None:
+    class Inner(ldl.Callback):
+        def tune(self, run: ldl.Run) -> None:
+            inner = optim.SGD(run.model, lr=0.0)
+            fit(run.model, inner, data=(1 + X, LABELS), batch_size=40, seed=seed)
+
+    setattr(Inner, where, Inner.tune)
+    found = masks(3, callbacks=Inner())
+    own = {"on_fit_begin": [1, 2, 3], "on_epoch_end": [0, 2, 4]}[where]
+    if seed == 0:
+        assert found == masks(len(found))
+    else:
+        assert [found[i] for i in own] == masks(3)
+        inner = [mask for i, mask in enumerate(found) if i not in own]
+        assert inner == masks(len(inner), seed)
+
+
 def test_a_refused_fit_draws_nothing() -> None:
     model, plain = network(), network()
     with pytest.raises(ValueError, match="val_loss"):

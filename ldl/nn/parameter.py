@@ -22,7 +22,7 @@ class Parameter(Marked):
     than bind `data` anew.
     """
 
-    __slots__ = ("backend", "data", "grad_buffer", "has_grad", "requires_grad")
+    __slots__ = ("backend", "begun", "data", "grad_buffer", "has_grad", "requires_grad")
     unmarked = frozenset({"has_grad"})
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
@@ -31,6 +31,8 @@ class Parameter(Marked):
         self.requires_grad = requires_grad
         self.grad_buffer: Array = None
         self.has_grad = False
+        self.begun: dict[int, tuple[int, tuple[int, ...]]] = {}
+        """By the seed of fits: the epochs that they have begun, and their streams' draws."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
-from ldl.random import DROPOUT, NOISE, SHUFFLE, Key, Stream
+from ldl.random import NOISE, SHUFFLE, Key, Stream
 from ldl.train.arguments import check_arguments, settings
 from ldl.train.callbacks import Callback, EarlyStopping, Run, as_callbacks
 from ldl.train.checkpoint import load_checkpoint, save_checkpoint
@@ -57,8 +57,9 @@ def fit(
     that come after the ones which earlier fits with the same seed have begun, and the optimizer, if
     it is the same, goes on with its moments, its steps and its schedule. So `fit` of 3 epochs and
     then of 2 gives the weights that 5 give. A new or loaded model begins with the seed's first
-    draws, a copy where its original stands, a new optimizer with nothing. History, callbacks and
-    the numbers of epochs are each call's own. After an interrupt or an error of your own code the
+    draws, a copy where its original stands, a model of layers that were fitted before, such as
+    `model[:2]`, behind the draws of that, a new optimizer with nothing. History, callbacks and the
+    numbers of epochs are each call's own. After an interrupt or an error of your own code the
     epoch counts as begun; where its start is restored, as by a DivergedError, it does not.
 
     Args:
@@ -119,30 +120,34 @@ def fit(
         if isinstance(part, Arrays):
             check_targets(model, loss, figures, part.x, part.y)
 
-    noise, dropouts = Stream(seed, NOISE), streams_of(model)
-    run = Run(model, loss, optimizer, History(), epochs, seed, [noise, *dropouts])
+    noise = Stream(seed, NOISE)
+    run = Run(model, loss, optimizer, History(), epochs, seed, [noise, *streams_of(model)])
     run.validated = held_out is not None
     if all(type(hook) is EarlyStopping for hook in hooks):
         names = ("loss", *(metric.name for metric in figures))
         held = [f"val_{name}" for name in names] * run.validated
         run.figures = ("epoch", *names, *held, "lr", "seconds")
-    past = Past.of(model)
-    run.before, draws = past.of_seed(seed, len(run.streams))
+    past = Past(run)
+    draws = past.draws()
     run.settings = settings(run, given, asked, batch_size, hooks, checkpoint is not None)
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         draws = load_checkpoint(checkpoint, run, hooks)
     if checkpoint is not None and run.epoch < epochs and not run.stop:
         check_writable(checkpoint)
-    for i, stream in enumerate(dropouts):
-        stream.restart(seed, DROPOUT, i)
-    for stream, draw in zip(run.streams, draws, strict=True):
-        stream.draw = draw
+    past.go_on(draws)
+    corruption = getattr(train_data, "noise", None)
+    by_batch = bool(figures) or looks_at_inputs(loss)
+    together = backend.steps_per_launch if steps_per_launch is None else steps_per_launch
+    samples = None if isinstance(train_data, Stored) else len(train_data)
+    shuffle = Stream(seed, SHUFFLE).stream
+    bar = Progress(progress, epochs, samples, run.epoch)
     try:
         model.train()
         for hook in hooks:
             hook.on_fit_begin(run)
-        corruption = getattr(train_data, "noise", None)
-        by_batch = bool(figures) or looks_at_inputs(loss)
+        past.go_on(past.draws())
+        if not any(module.training for module in model.modules()):
+            model.train()  # a hook has fitted or evaluated it
         step = TrainStep(
             model,
             loss,
@@ -151,37 +156,33 @@ def fit(
             noise=corruption,
             stream=None if corruption is None else noise,
         )
-        samples = None if isinstance(train_data, Stored) else len(train_data)
-        bar = Progress(progress, epochs, samples, run.epoch)
-        together = backend.steps_per_launch if steps_per_launch is None else steps_per_launch
         plan = Epochs(run, step, train_data, batch_size, 1 if by_batch else together, figures, bar)
-        shuffle = Stream(seed, SHUFFLE).stream
-        try:
-            while run.epoch < epochs and not run.stop:
-                run.epoch += 1
-                began = perf_counter()
-                lr = optimizer.lr
-                order = None
-                if samples is not None:
-                    order = random.permutation(samples, Key(seed, shuffle, run.before + run.epoch))
+        while run.epoch < epochs and not run.stop:
+            run.epoch += 1
+            began = perf_counter()
+            lr = optimizer.lr
+            order = None
+            if samples is not None:
+                order = random.permutation(samples, Key(seed, shuffle, run.before + run.epoch))
+            try:
                 row = plan.train(order)
                 if held_out is not None:
                     scores = plan.validate(held_out, seed)
                     row |= {f"val_{name}": value for name, value in scores.items()}
-                row = {"epoch": run.epoch, **row, "lr": lr, "seconds": perf_counter() - began}
-                run.history.rows.append(row)
-                optimizer.schedule.report(row.get("val_loss", row["loss"]))
-                for hook in hooks:
-                    hook.on_epoch_end(run)
-                if checkpoint is not None:
-                    save_checkpoint(checkpoint, run, hooks)
-                bar.epoch(row)
+            finally:
+                past.note()
+            row = {"epoch": run.epoch, **row, "lr": lr, "seconds": perf_counter() - began}
+            run.history.rows.append(row)
+            optimizer.schedule.report(row.get("val_loss", row["loss"]))
             for hook in hooks:
-                hook.on_fit_end(run)
-        finally:
-            past.note(seed, run.before + run.epoch, [stream.draw for stream in run.streams])
-            bar.close()
-            model.eval()
+                hook.on_epoch_end(run)
+            past.go_on(past.draws())
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, run, hooks)
+            bar.epoch(row)
+        for hook in hooks:
+            hook.on_fit_end(run)
     finally:
+        bar.close()
         model.eval()
     return run.history
