@@ -12,6 +12,7 @@ import pytest
 
 import ldl
 import ldl_numpy
+from cuda_device import CudaOnHost
 from interrupts import at_every_line, interrupt, lines
 from ldl import data, nn, optim, random
 from ldl.backend import _scoped
@@ -97,7 +98,7 @@ def state(step: ldl.TrainStep) -> list[Any]:
         streams.append(step._corruption.stream.draw)
     counts = [optimizer["step_count"], optimizer["param_steps"], streams]
     arrays = [*step.model.state_dict().values(), *optimizer["slots"].values()]
-    return [counts, *[a.tobytes() for a in arrays]]
+    return [counts, *[step.model.backend.to_numpy(a).tobytes() for a in arrays]]
 
 
 def stepping(build: Any, optimizer: Any, **options: Any) -> ldl.TrainStep:
@@ -352,3 +353,39 @@ def test_a_resume_that_was_interrupted_can_be_made_again(tmp_path: Path) -> None
         path.write_bytes(kept)
         where = interrupt(lambda: fitting(path, 3, resume=True), line)
         assert fitting(path, 3, resume=True) == expected, where
+
+
+# ---- a device ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one step", "three steps"])
+def test_steps_of_one_launch_that_were_interrupted_are_all_done_or_none(together: bool) -> None:
+    with ldl.use_backend(CudaOnHost()) as backend:
+
+        def made() -> ldl.TrainStep:
+            model = network()
+            return ldl.TrainStep(model, nn.MSELoss(), OPTIMIZERS["adam"](model))
+
+        x, y = (backend.asarray(np.concatenate(ROWS[i : i + 3])) for i in (0, 3))
+        order = backend.asarray(np.arange(24))
+
+        def act(step: ldl.TrainStep) -> None:
+            if together:
+                step.run(x, y, order, 8, [0, 8, 16])
+            else:
+                step(x, y)
+
+        step, twin = made(), made()
+        for _ in range(4):
+            act(step)
+            act(twin)
+        line = 0
+        where: str | None = ""
+        while where is not None:
+            before = state(step)
+            where = interrupt(partial(act, step), line)
+            line += 3 if together else 1
+            if state(step) != before:
+                act(twin)
+            assert state(step) == state(twin), where
+        assert line > 100

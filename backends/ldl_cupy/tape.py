@@ -14,6 +14,7 @@ the first time goes (it compiles, and asks cuBLASLt for algorithms), and the sec
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from threading import local
 from types import FrameType
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ import numpy as np
 
 from ldl.nn.differentiable import DeviceError
 from ldl.precision import get_matmul_precision
+from ldl.prepared import play
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 GRAPHS = 32
@@ -152,8 +154,8 @@ class Tape(local):
         if found == sites:
             found = known[key] = self._captured(calls)
         if isinstance(found, Graph):
-            found.launch(self._device, [x for _, x in calls])
-            self.graphs += 1
+            found.put(self._device, [x for _, x in calls])
+            play([(found.launch,), (setattr, self, "graphs", self.graphs + 1)])
             return
         self.why = found[0] if isinstance(found, tuple) else ""
         for site, numbers in calls:
@@ -197,15 +199,15 @@ class Graph:
                 site.launch(view)
 
         self._graph = device.capture(work)
+        self.launch: Callable[[], None] = self._graph.launch
 
     @property
     def bytes(self) -> int:
         """Of the device: its numbers, and what it takes beside the memory of its sites."""
         return int(self._memory.nbytes) + int(getattr(self._graph, "bytes", 0))
 
-    def launch(self, device: Stream, numbers: list[Numbers]) -> None:
-        """Play it with other numbers."""
+    def put(self, device: Stream, numbers: list[Numbers]) -> None:
+        """Send the numbers for the next launch."""
         for span, x in zip(self._spans, numbers, strict=True):
             self._staged[span] = x.view(np.uint8)
         device.send(self._staged, self._memory)
-        self._graph.launch()
