@@ -341,6 +341,19 @@ def test_a_history_of_a_hundred_thousand_epochs_fits(tmp_path: Any) -> None:
     assert int.from_bytes(path.read_bytes()[:8], "little") < 20_000
 
 
+def test_a_history_whose_rows_all_differ_fits(tmp_path: Any) -> None:
+    rows = [{"epoch": i, f"score {i}": 1 / i, "bad": nan} for i in range(1, 50_001)]
+    path = tmp_path / "run.ckpt"
+    assert repr(rows_back(rows, path)) == repr(rows)
+    assert int.from_bytes(path.read_bytes()[:8], "little") < 20_000
+    tensors, header = read_tensors(path)
+    for said in (b"{}", b"[1]", b"null", b'[{"dict": [[1, 2]]}]', b"[", b"[" * 10**5):
+        other = {**tensors, "history.rows": np.frombuffer(said, np.uint8)}
+        write_tensors(path, other, header)
+        with pytest.raises(ldl.CheckpointError):
+            World().fit(path, resume=True)
+
+
 def test_a_long_state_of_a_callback_fits(tmp_path: Any) -> None:
     class Long(ldl.Callback):
         def __init__(self) -> None:
@@ -394,7 +407,18 @@ def test_numpys_numbers_in_states_and_settings_are_pythons(tmp_path: Any) -> Non
     )
 
 
-@pytest.mark.parametrize("bad", [np.ones(3), {1, 2}, object(), 1j, b"x"], ids=str)
+CIRCLE: dict[str, Any] = {}
+CIRCLE["again"] = [CIRCLE]
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.ones(3), {1, 2}, object(), 1j, b"x", CIRCLE, DEEP, 10**5000],
+    ids=["array", "set", "object", "complex", "bytes", "circle", "deep", "long"],
+)
 def test_what_a_file_cannot_hold_is_named_before_it_is_written(bad: Any, tmp_path: Any) -> None:
     class Odd(ldl.Callback):
         def state_dict(self) -> dict[str, Any]:
@@ -412,6 +436,31 @@ def test_what_a_file_cannot_hold_is_named_before_it_is_written(bad: Any, tmp_pat
             ldl.fit(model, X, nn.MSELoss(), world.optimizer, 1, callbacks=callback, checkpoint=path)
         one_line(error)
         assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        *(("state_dict", given) for given in (None, [1], 3)),
+        *(("arrays", given) for given in (None, [np.ones(2)], {1: np.ones(2)})),
+        *(("arrays", {"a": given}) for given in ([1.0], 3, np.array(["x"]), np.ones(2, complex))),
+    ],
+    ids=str,
+)
+def test_what_could_not_be_loaded_again_is_not_written(
+    method: str, given: Any, tmp_path: Any
+) -> None:
+    class Odd(ldl.Callback):
+        pass
+
+    setattr(Odd, method, lambda self: given)
+    path = tmp_path / "run.ckpt"
+    world = World()
+    world.callbacks = [Odd()]
+    with pytest.raises(TypeError, match=r"Odd\.|callback0\.a") as error:
+        world.fit(path)
+    one_line(error)
+    assert not path.exists()
 
 
 def test_what_callbacks_hand_over_is_a_copy() -> None:

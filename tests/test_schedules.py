@@ -115,3 +115,14 @@ def test_an_optimizer_multiplies_every_groups_rate_by_the_schedule():
 def test_nonsense_is_refused(build):
     with pytest.raises(ValueError, match="must"):
         build()
+
+
+@pytest.mark.parametrize("value", [None, "x", np.ones(2), 1j], ids=repr)
+def test_a_function_that_gives_no_number_is_named(value):
+    def rate(step):
+        return value
+
+    optimizer = optim.SGD(nn.Linear(2, 2), schedule=rate)
+    with pytest.raises(TypeError, match=r"LambdaLR\(function=.*rate\) gave .* at step 0") as error:
+        optimizer.step()
+    assert "\n" not in str(error.value)

@@ -18,13 +18,18 @@ _NUMPYS = {
 }
 
 
-def to_tensors(rows: list[Row]) -> tuple[dict[str, Tensor], list[list[list[str]]]]:
+LAYOUTS = 64
+"""Layouts that rows may have; those of a history that has more are one text."""
+
+
+def to_tensors(rows: list[Row]) -> tuple[dict[str, Tensor], list[list[list[str]]] | None]:
     """The tensors and what a header says of them.
 
     Rows of the same names and types in the same order have a layout in common, and the tensor
     "rows" has the number of every row's. A layout's columns, [name, kind] in the header, are of
     Python's numbers ("int64"), of NumPy's ("numpy.float32"), or a JSON text of anything else
-    ("text"); the tensor of column i of layout n is "n.i".
+    ("text"); the tensor of column i of layout n is "n.i". Where there are too many layouts the
+    header is None, and "rows" a JSON text.
     """
     layouts: dict[Any, tuple[int, list[Row]]] = {}
     order = []
@@ -33,6 +38,8 @@ def to_tensors(rows: list[Row]) -> tuple[dict[str, Tensor], list[list[list[str]]
         number, alike = layouts.setdefault(signature, (len(layouts), []))
         order.append(number)
         alike.append(row)
+    if len(layouts) > LAYOUTS:
+        return {"rows": to_text(rows, "a figure of the history")}, None
     tensors = {"rows": np.array(order, np.int64)}
     header = []
     for (names, types), (number, alike) in layouts.items():
@@ -46,6 +53,8 @@ def to_tensors(rows: list[Row]) -> tuple[dict[str, Tensor], list[list[list[str]]
 
 def from_tensors(tensors: dict[str, Tensor], header: Any) -> list[Row]:
     """The rows that `to_tensors` was given; ValueError for what it never makes."""
+    if header is None:
+        return _rows(tensors)
     layouts = _checked(header)
     order = _vector(tensors, "rows", "int64")
     if order.size and not 0 <= order.min() <= order.max() < len(layouts):
@@ -75,6 +84,16 @@ def from_integers(tensors: dict[str, Tensor], name: str, length: int) -> list[in
         raise ValueError(f"its tensor {name!r} is no list of {length} counts")
     found: list[int] = array.tolist()
     return found
+
+
+def _rows(tensors: dict[str, Tensor]) -> list[Row]:
+    """Rows that are one text."""
+    found = from_text(_vector(tensors, "rows", "uint8"))
+    named = isinstance(found, list) and all(isinstance(row, dict) for row in found)
+    if not named or not all(isinstance(name, str) for row in found for name in row):
+        raise ValueError("the history is no list of figures by name")
+    rows: list[Row] = found
+    return rows
 
 
 def _column(name: Any, kind: type, values: list[Any]) -> tuple[str, Tensor]:

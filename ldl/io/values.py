@@ -65,7 +65,13 @@ def decode(value: Any) -> Any:
 
 def to_text(value: Any, what: str) -> Text:
     """The value as the bytes of a JSON text, which may be as long as any tensor."""
-    text = json.dumps(encode(value, what), separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(encode(value, what), separators=(",", ":"), allow_nan=False)
+    except (RecursionError, ValueError) as error:
+        raise TypeError(
+            f"{what} cannot be written to a checkpoint, it holds itself, or lists in lists by the "
+            f"hundred, or an integer of thousands of digits: {error}"
+        ) from None
     return np.frombuffer(text.encode(), np.uint8)
 
 

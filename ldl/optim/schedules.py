@@ -17,7 +17,7 @@ from math import cos, inf, isinf, isnan, pi
 from typing import Any, Self
 
 from ldl.calls import call
-from ldl.numbers import non_negative_integer, number, positive_integer, real
+from ldl.numbers import non_negative_integer, number, positive_integer, real, short
 
 
 class Schedule:
@@ -85,7 +85,13 @@ class LambdaLR(Schedule):
 
     def __call__(self, step: int) -> float:
         """The function at t."""
-        return float(self.function(step))
+        factor = self.function(step)
+        try:
+            return float(factor)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{self!r} gave {short(factor)[:80]} at step {step}: a schedule gives a number"
+            ) from None
 
 
 class StepLR(Schedule):

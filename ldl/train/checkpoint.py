@@ -13,6 +13,7 @@ from ldl.io.files import one_line
 from ldl.io.table import from_integers, from_tensors, integers, to_tensors
 from ldl.io.values import decode, encode, from_text, to_text
 from ldl.nn.module import Module
+from ldl.numbers import short
 from ldl.optim.loading import as_before_on_error, is_count
 from ldl.train.callbacks import Callback, Run, with_state
 from ldl.train.start import Start
@@ -36,7 +37,8 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     arrays = {f"model.{name}": a for name, a in run.model.state_dict().items()}
     arrays |= {f"optimizer.{name}": a for name, a in optimizer.pop("slots").items()}
     for i, callback in enumerate(callbacks):
-        arrays |= {f"callback{i}.{name}": a for name, a in callback.arrays().items()}
+        given = _said(callback, "arrays", callback.arrays())
+        arrays |= {f"callback{i}.{name}": a for name, a in given.items()}
     tensors = {name: run.model.backend.to_numpy(a) for name, a in arrays.items()}
     tensors |= {f"history.{name}": a for name, a in rows.items()}
     tensors["epochs"] = integers([run.before, run.epoch])
@@ -46,7 +48,9 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     tensors["steps"] = integers(optimizer.pop("param_steps"))
     tensors["optimizer"] = to_text(optimizer, f"the state of {run.optimizer!r}")
     for i, callback in enumerate(callbacks):
-        tensors[f"callback{i}"] = to_text(callback.state_dict(), f"the state of {callback!r}")
+        tensors[f"callback{i}"] = to_text(
+            _said(callback, "state_dict", callback.state_dict()), f"the state of {callback!r}"
+        )
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -56,6 +60,17 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
         "history": history,
     }
     write_tensors(path, tensors, header)
+
+
+def _said(callback: Callback, method: str, found: Any) -> dict[str, Any]:
+    """What a callback's method returned; TypeError unless it can be loaded again."""
+    if not isinstance(found, dict) or (
+        method == "arrays" and not all(isinstance(name, str) for name in found)
+    ):
+        raise TypeError(
+            f"{type(callback).__name__}.{method} must return a dict by names, got {short(found)}"
+        )
+    return found
 
 
 def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int]:

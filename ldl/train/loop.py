@@ -183,6 +183,6 @@ def fit(
         for hook in hooks:
             hook.on_fit_end(run)
     finally:
-        bar.close()
         model.eval()
+        bar.close()
     return run.history
