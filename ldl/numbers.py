@@ -106,6 +106,6 @@ def optional_positive(name: str, value: float | None) -> float | None:
 def numbers(name: str, values: Any) -> list[float]:
     """The numbers of a list, a tuple or an array of one axis; ValueError where they are none."""
     found = values.tolist() if hasattr(values, "tolist") else values
-    if isinstance(found, (str, bytes, dict)) or not isinstance(found, Iterable):
+    if isinstance(found, (str, bytes, dict, set, frozenset)) or not isinstance(found, Iterable):
         raise ValueError(f"{name} must be a list of numbers, got {short(values)}")
     return [real(f"every number of {name}", value) for value in found]

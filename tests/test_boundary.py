@@ -271,6 +271,11 @@ def test_noises_take_the_numbers_of_subclasses(noise: Noise) -> None:
         np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
+def test_a_noise_may_be_told_its_backend_by_name() -> None:
+    named_one = GaussianNoise(0.3)(x=X, stream=Stream(1, 2), backend="numpy")  # type: ignore[arg-type]
+    np.testing.assert_array_equal(named_one, noisy(GaussianNoise(0.3), X))
+
+
 @NOISES
 @both(REFUSED | {k: MAYBE[k] for k in MAYBE if k in ("objects", "a list", "integers", "bools")})
 def test_noises_refuse_what_is_no_batch_of_floating_numbers(noise: Noise, kind: Any) -> None:

@@ -99,7 +99,16 @@ def test_lists_of_numbers_may_be_arrays() -> None:
         found = numbers("n", values)
         assert found == [1, 0.5]
         assert {type(x) for x in found} == {float}
-    for wrong in (3, "12", {1: 2}, np.array(3), [[1]], ["1"], np.ma.array([1.0], mask=[True])):
+    for wrong in (
+        3,
+        "12",
+        {1: 2},
+        {1, 2},
+        np.array(3),
+        [[1]],
+        ["1"],
+        np.ma.array([1.0], mask=[True]),
+    ):
         with pytest.raises(ValueError, match="n must be") as error:
             numbers("n", wrong)
         one_line(error)

@@ -12,7 +12,7 @@ from functools import wraps
 from math import isfinite
 from typing import Any
 
-from ldl.backend import Array, Backend
+from ldl.backend import Array, Backend, get_backend
 from ldl.calm import calm
 from ldl.nn.changes import Marked
 from ldl.nn.differentiable import check_floating
@@ -27,6 +27,7 @@ def _guarded(call: Callable[..., Array]) -> Callable[..., Array]:
 
     @wraps(call)
     def entrance(self: Noise, x: Array, stream: Stream, backend: Backend) -> Array:
+        backend = get_backend(backend)
         x = backend.plain(x)
         check_floating(self, x, backend)
         return call(self, x, stream, backend)
