@@ -460,3 +460,94 @@ def test_a_plan_refuses_what_is_no_view_of_its_memory(way: str) -> None:
         else:
             with pytest.raises(CannotTraceError, match="copy, made once"):
                 Plan(trace, [], results, None, place)
+
+
+class Config:
+    """What a layer may hold that is no layer."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self.table = np.ones((6, 4), "float32")
+        self.nested = {"list": [1.0]}
+
+
+class Holds(nn.Identity):
+    """A layer with a config, buffers and a parameter, which does what it is told."""
+
+    def __init__(self, act: Callable[[Any, Any], Any]) -> None:
+        self.act = act
+        self.config = Config()
+        self.first = np.zeros((6, 4), "float32")
+        self.second = np.ones((6, 4), "float32")
+        self.weight = nn.Parameter(np.ones((6, 4), "float32"))
+
+    def forward(self, x: Any) -> Any:
+        return self.act(self, x)
+
+
+def counts_in_a_config(m: Any, x: Any) -> Any:
+    m.config.count += 1
+    return x * m.config.count
+
+
+def appends_in_a_dict(m: Any, x: Any) -> Any:
+    m.config.nested["list"].append(2.0)
+    return x * len(m.config.nested["list"])
+
+
+def binds_in_a_config(m: Any, x: Any) -> Any:
+    m.config.table = m.config.table + x
+    return x * m.config.table
+
+
+def swaps_its_buffers(m: Any, x: Any) -> Any:
+    m.first, m.second = m.second, m.first + x
+    return x * m.first + m.second
+
+
+def writes_to_a_config(m: Any, x: Any) -> Any:
+    m.config.table += x
+    return x * m.config.table
+
+
+def binds_a_parameter(m: Any, x: Any) -> Any:
+    m.weight.data = m.weight.data * 0.5 + x
+    return x * m.weight.data
+
+
+def binds_another_type(m: Any, x: Any) -> Any:
+    m.first = (m.first + x).astype("float64")
+    return x * m.first
+
+
+STATES = {
+    counts_in_a_config: False,
+    appends_in_a_dict: False,
+    binds_in_a_config: False,
+    swaps_its_buffers: True,
+    writes_to_a_config: True,
+    binds_a_parameter: True,
+    binds_another_type: False,
+}
+
+
+@pytest.mark.filterwarnings("ignore:the step runs layer by layer")
+@pytest.mark.parametrize("act", STATES, ids=lambda act: act.__name__)
+def test_state_of_every_kind_goes_on_from_step_to_step(act: Any) -> None:
+    played, own = Holds(act), Holds(act)
+    recording: Any = None
+    for x in inputs():
+        if recording is None:
+            recording = ldl.get_backend().record(lambda m, x: (m.forward(x),), (played,), (x,))
+        np.testing.assert_allclose(recording(x)[0], own.forward(x), rtol=1e-5)
+    assert recording.played == STATES[act]
+
+
+def test_an_array_in_a_config_is_read_where_it_lies() -> None:
+    layer = Holds(lambda m, x: x * m.config.table)
+    x = next(inputs())
+    recording = ldl.get_backend().record(lambda m, x: (m.forward(x),), (layer,), (x,))
+    assert recording.played
+    for _ in range(2):
+        layer.config.table *= 3
+        np.testing.assert_allclose(recording(x)[0], layer.forward(x), rtol=1e-6)

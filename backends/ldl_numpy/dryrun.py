@@ -7,16 +7,15 @@ modules themselves is touched and other threads may use them meanwhile.
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ldl.nn.changes import Marked
 from ldl.nn.module import Differentiable, Module
 from ldl.nn.parameter import Parameter
 from ldl.random import Stream
+from ldl_numpy.facts import Facts, arrays_in
 from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
 from ldl_numpy.traced import Trace, Traced
 from ldl_numpy.tracing import TracingBackend
@@ -24,9 +23,6 @@ from ldl_numpy.tracing import TracingBackend
 Function = Callable[..., tuple[Any, ...]]
 HostOf = Callable[[Any], Host]
 """The host's array for one of a backend: the same one whenever it is asked for."""
-
-
-_KNOWN = (Differentiable, Parameter)
 
 
 def dry_run(
@@ -68,7 +64,7 @@ class DryRun:
         originals = inside(parts)
         self.originals = parameters_of(parts)
         streams = [v for part in originals for v in vars(part).values() if isinstance(v, Stream)]
-        arrays = [a for part in originals for a in _arrays(vars(part), type(inputs[0]))]
+        arrays = [a for part in originals for a in arrays_in(vars(part), type(inputs[0]))]
         arrays += [p.data for p in self.originals]
         traced = {id(a): trace.wrap(host(a), writable) for a in arrays}
         for p in self.originals:
@@ -86,11 +82,10 @@ class DryRun:
         for parameter in self.parameters:
             parameter.backend = backend
             parameter.has_grad = int(parameter.has_grad)  # a bool again once it is set
-        before = [_facts(part) for part in inside(copies)]
+        before = Facts(inside(copies), self.parameters)
         given = [trace.wrap(host(x)) for x in inputs]
         results = function(*copies, *given)
-        for part, facts in zip(inside(copies), before, strict=True):
-            _settle(part, facts)
+        before.settle()
         if not all(isinstance(r, Traced) for r in results):
             raise CannotTraceError("the step gives a number that does not depend on its input")
         if trace.changed() & {x.ref.value for x in given}:
@@ -118,69 +113,6 @@ def parameters_of(parts: Sequence[Differentiable]) -> list[Parameter]:
     """The parameters of the modules among the parts, each once."""
     modules = [part for part in parts if isinstance(part, Module)]
     return list(dict.fromkeys(p for module in modules for p in module.parameters()))
-
-
-def _arrays(value: Any, kind: type) -> Iterator[Any]:
-    """The arrays in nested lists, tuples and dicts."""
-    if isinstance(value, kind):
-        yield value
-    elif isinstance(value, (dict, list, tuple)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _arrays(item, kind)
-
-
-def _facts(part: Differentiable) -> dict[str, Any]:
-    """What a step must leave as it is; lists and dicts as copies."""
-    facts = {name: value for name, value in vars(part).items() if name != "_kept"}
-    for other in marked_in(part):
-        facts |= {f"{type(other).__name__}.{n}": value for n, value in vars(other).items()}
-    replaced = [name for name in ("forward", "backward") if name in facts]
-    if replaced:
-        raise CannotTraceError(f"{part!r} has a {replaced[0]} of its own")
-    for name, value in list(facts.items()):
-        state = _dice(value)
-        if state is not None:
-            facts[f"the random state of {name}"] = {"state": Dice(state)}
-    return {n: v.copy() if isinstance(v, (list, dict, set)) else v for n, v in facts.items()}
-
-
-class Dice(str):
-    """The state of a generator of random numbers, which two texts may share."""
-
-
-def _dice(value: Any) -> str | None:
-    """The state of NumPy's or Python's generators; None for anything else."""
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    if isinstance(value, np.random.RandomState):
-        return repr(value.get_state())
-    return repr(value.getstate()) if isinstance(value, random.Random) else None
-
-
-def marked_in(part: Differentiable) -> list[Marked]:
-    """What a part holds whose attributes count too, such as a noise."""
-    held = vars(part).values()
-    return [x for x in held if isinstance(x, Marked) and not isinstance(x, _KNOWN)]
-
-
-def _settle(part: Differentiable, before: dict[str, Any]) -> None:
-    """Note that arrays bound anew are written back; CannotTraceError for any other change."""
-    now = _facts(part)
-    for name in before.keys() | now.keys():
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, Traced) and isinstance(new, Traced) and old.shape == new.shape:
-            if old is not new:
-                old[...] = new
-        elif not _same(old, new):
-            raise CannotTraceError(f"{part!r} changes its attribute {name!r} from step to step")
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    return a is b or (isinstance(a, (set, Dice)) and a == b)
 
 
 def compare(first: DryRun, second: DryRun) -> None:

@@ -15,7 +15,8 @@ from ldl.backend import Backend, Recording
 from ldl.calm import calm
 from ldl.nn import changes
 from ldl.nn.module import Differentiable
-from ldl_numpy.dryrun import DryRun, Function, dry_run, inside, marked_in, parameters_of
+from ldl_numpy.dryrun import DryRun, Function, dry_run, inside, parameters_of
+from ldl_numpy.facts import marked_in
 from ldl_numpy.plan import Fuse, Plan
 from ldl_numpy.trace import CannotTraceError, Host
 from ldl_numpy.tracing import Draw
