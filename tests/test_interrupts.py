@@ -110,22 +110,30 @@ def stepping(build: Any, optimizer: Any, **options: Any) -> ldl.TrainStep:
     return step
 
 
-@pytest.mark.parametrize("noisy", [False, True], ids=["plain", "noisy"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"noise": data.GaussianNoise(0.1)},
+        {"noise": data.GaussianNoise(0.1), "record": False, "keep_output": True},
+    ],
+    ids=["plain", "noisy", "layer by layer"],
+)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
 @pytest.mark.parametrize("build", [network, centred])
 def test_a_step_that_was_interrupted_is_done_or_not(
-    build: Any, optimizer: Any, noisy: bool, how: str
+    build: Any, optimizer: Any, options: dict[str, Any], how: str
 ) -> None:
     def made() -> ldl.TrainStep:
-        noise = {"noise": data.GaussianNoise(0.1), "stream": random.Stream(3, random.NOISE)}
-        return stepping(build, optimizer, **(noise if noisy else {}))
+        stream = {"stream": random.Stream(3, random.NOISE)} if "noise" in options else {}
+        return stepping(build, optimizer, **options, **stream)
 
     step, twin = made(), made()
     line = 0
     while True:
         before = state(step)
         where = interrupt(lambda: step(ROWS[5], ROWS[6]), line)
-        line += 1
+        line += 1 if options.get("record", True) else 11
         if state(step) == before:
             assert where is not None
             continue

@@ -158,6 +158,8 @@ class TrainStep:
         """How things stand, for as long as a step is not done."""
         if not recording.played:
             recording.streams = streams_of(self.model)
+            frozen = [p.data for p in self.model.parameters() if not p.requires_grad]
+            recording.carried = frozen  # running statistics may be among them
         noise = self._corruption.stream
         if noise is not None and noise not in recording.streams:
             recording.streams = [*recording.streams, noise]
