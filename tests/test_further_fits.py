@@ -198,6 +198,44 @@ def test_after_an_interrupt_the_next_fit_has_the_next_epochs_draws(where: str) -
     assert fit(model, optimizer, data=(X, LABELS))["loss"] != first
 
 
+@pytest.mark.filterwarnings("ignore:the step runs layer by layer")
+@pytest.mark.parametrize("kind", [list, tuple, lambda s: dict(enumerate(s))], ids=str)
+def test_streams_that_a_layer_holds_in_a_collection_are_the_fits_too(
+    kind: Any, tmp_path: Any
+) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            self.streams = kind([ldl.random.next_stream(ldl.random.NOISE) for _ in range(2)])
+
+        def forward(self, x: Any) -> Any:
+            self.keep(None)
+            for i in range(2 * self.training):
+                draw = self.streams[i].next()
+                x = x + self.backend.uniform(tuple(x.shape), "float32", draw)
+            return x
+
+        def backward(self, grad: Any) -> Any:
+            self.take()
+            return grad.copy()
+
+    def build(seed: int) -> nn.Module:
+        ldl.manual_seed(1)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+        ldl.manual_seed(seed)
+        return nn.Sequential(model[0], Noisy(), model[1])
+
+    path = tmp_path / "run.ckpt"
+    whole, resumed, parts = build(1), build(2), build(3)
+    first, b = build(4), adam(parts)
+    fit(whole, adam(whole), 3)
+    fit(first, adam(first), 2, checkpoint=path)
+    fit(resumed, adam(resumed), 3, checkpoint=path, resume=True)
+    for _ in range(3):
+        fit(parts, b)
+    np.testing.assert_equal(weights(resumed), weights(whole))
+    np.testing.assert_equal(weights(parts), weights(whole))
+
+
 WRAPPED: dict[str, Any] = {
     "slice": lambda m: m[:4],
     "nested": lambda m: nn.Sequential(m),
@@ -366,6 +404,23 @@ def test_many_small_fits_learn_as_one_does() -> None:
             ldl.fit(model, data, nn.MSELoss(), optimizer, epochs)
         losses.append(ldl.evaluate(model, data, nn.MSELoss(), seed=9)["loss"])
     assert losses[0] == losses[1]
+
+
+def test_an_optimizer_of_two_models_moves_the_one_that_is_fitted() -> None:
+    a, b, c, d = (network() for _ in range(4))
+    both = optim.Adam([*a.parameters(), *b.parameters()], lr=0.02)
+    own = adam(c), adam(d)
+    for _ in range(2):
+        fit(a, both)
+        before = weights(a), weights(b)
+        for p in a.parameters():
+            p.accumulate(np.ones(p.shape, "float32"))
+        fit(b, both)
+        np.testing.assert_equal(weights(a), before[0])
+        fit(c, own[0])
+        fit(d, own[1])
+    np.testing.assert_equal(weights(a), weights(c))
+    np.testing.assert_equal(weights(b), weights(d))
 
 
 # ---- after a divergence --------------------------------------------------------------------------

@@ -141,6 +141,7 @@ def mutations(tensors: dict[str, Any], header: dict[str, Any]) -> Iterator[tuple
             *(array.astype("float64"), array.astype("float16"), array.astype("int8"), array[None]),
             *(np.concatenate([array, array]), array[:0], array[:-1], np.zeros_like(array)),
             *(np.full_like(array, 200), -np.full_like(array, 1)),
+            *([np.full_like(array, 2**63 - 1)] if array.dtype == np.int64 else ()),
             *([np.full_like(array, v) for v in (nan, inf)] if array.dtype.kind == "f" else ()),
         ):
             if other.dtype != array.dtype or not np.array_equal(other, array):

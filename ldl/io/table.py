@@ -78,9 +78,9 @@ def integers(values: list[int]) -> Tensor:
 
 
 def from_integers(tensors: dict[str, Tensor], name: str, length: int) -> list[int]:
-    """The list, of as many integers that are not negative; ValueError for anything else."""
+    """The list, of as many counts, from which one can go on counting; ValueError for others."""
     array = _vector(tensors, name, "int64")
-    if len(array) != length or (array < 0).any():
+    if len(array) != length or ((array < 0) | (array >= 2**62)).any():
         raise ValueError(f"its tensor {name!r} is no list of {length} counts")
     found: list[int] = array.tolist()
     return found

@@ -97,7 +97,7 @@ class Module(Differentiable):
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, each with its name."""
-        return _members(self, Module)
+        return members(self, Module)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all inside, outermost first, with dotted names."""
@@ -113,7 +113,7 @@ class Module(Differentiable):
         """Every parameter once, with its dotted name: the first one where it is shared."""
         seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name, parameter in _members(module, Parameter):
+            for name, parameter in members(module, Parameter):
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
                     yield f"{prefix}.{name}" if prefix else name, parameter
@@ -238,7 +238,7 @@ def check_gradient(layer: Module, grad: Array | None) -> Array:
     return grad
 
 
-def _members(module: Module, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+def members(module: Module, kind: type[Any]) -> Iterator[tuple[str, Any]]:
     """The attributes of a kind, and the elements of the lists, tuples and dicts among them."""
     for name, value in vars(module).items():
         if name in ("_arguments", "_kept"):

@@ -16,6 +16,7 @@ from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module, check_output
+from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Stream
@@ -31,9 +32,10 @@ class TrainStep:
     graph launch. The numbers are those of the layers' own code, to rounding where parts are fused
     and to the bit where they are not.
 
-    Gradients are cleared first, whatever was left in them. The loss is a scalar of the device and
-    nothing waits for it. With `keep_output`, `step.output` is what the model made of x, valid until
-    the next step. With `noise`, x is corrupted first, by the next draw of `stream`; y is not.
+    Gradients are cleared first, whatever was left in them; those of another model too that the
+    optimizer moves, which so stays where it is. The loss is a scalar of the device and nothing
+    waits for it. With `keep_output`, `step.output` is what the model made of x, valid until the
+    next step. With `noise`, x is corrupted first, by the next draw of `stream`; y is not.
     Targets are checked for shape and type but not for their values (`loss.check` does that, once
     for a data set). `record=False` runs the layers' code every time.
 
@@ -67,6 +69,8 @@ class TrainStep:
         """Whether x is corrupted before what is recorded, which cannot hold the noise."""
         self._recordings = caches.Cache(caches.STEPS)
         self._applies = optimizer.only_applies
+        self._others: list[Parameter] = []
+        """What the optimizer moves in other steps: not the model's."""
         self._losses: Array = None
         self._keeps = caches.Cache(caches.UPDATES)
 
@@ -198,9 +202,14 @@ class TrainStep:
         recording: Recording | None = self._recordings.get(key)
         if recording is None or not self._fits(recording):
             self.optimizer.pack()
+            own = set(map(id, self.model.parameters()))
+            moved = [p for group in self.optimizer.param_groups for p in group["params"]]
+            self._others = [p for p in moved if id(p) not in own]
             self._recordings.retain(self._fits)
             recording = self._recorded(x, y)
             self._recordings.put(key, recording)
+        for parameter in self._others:
+            parameter.zero_grad()
         return recording
 
     def _fits(self, recording: Recording) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldl.backend import Array, Backend, Recording
-from ldl.nn.module import Module
+from ldl.nn.module import Module, members
 from ldl.optim.optimizer import Optimizer
 from ldl.prepared import play
 from ldl.random import Stream
@@ -41,5 +41,4 @@ class Before:
 
 def streams_of(model: Module) -> list[Stream]:
     """Every stream of random numbers in the model."""
-    values = (value for module in model.modules() for value in vars(module).values())
-    return [value for value in values if isinstance(value, Stream)]
+    return [stream for module in model.modules() for _, stream in members(module, Stream)]
