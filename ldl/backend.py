@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any, ClassVar
 
+from ldl.calm import calm
 from ldl.forks import guarded
 from ldl.kernels import Array as Array
 from ldl.kernels import DType as DType
@@ -50,6 +51,7 @@ class Recording:
         """Whether the arrays behind it are still the ones that were recorded."""
         return True
 
+    @calm
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         """What the function gives for these inputs, arrays of the shapes that were recorded."""
         return self.function(*self.parts, *inputs)

@@ -25,6 +25,8 @@ class Prepared:
     """
 
     bytes = 0
+    compiled = False
+    """Whether none of NumPy's functions is called."""
 
     def __init__(self, arrays: Sequence[Any], function: Callable[..., Any]) -> None:
         self.arrays = arrays

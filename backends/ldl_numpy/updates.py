@@ -48,6 +48,7 @@ class PlannedUpdate(Prepared):
             plans.append(Plan(trace, [], [], fuse, _Instead(traced, cut)))
         self.calls = [row for plan in plans for row in plan.calls]
         self.bytes = sum(plan.bytes for plan in plans)
+        self.compiled = all(plan.compiled for plan in plans)
 
     def set(self, *values: float) -> None:
         """Note the numbers."""

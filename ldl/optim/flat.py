@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import add, attrgetter
 from typing import Any
 
 from ldl.backend import Array, Backend
 from ldl.nn import changes
 from ldl.nn.parameter import Parameter
 
+_HAS_GRAD = attrgetter("has_grad")
 _ALIGN = 16  # elements: 64 bytes of float32, a cache line
 
 
@@ -83,16 +85,16 @@ class FlatStore:
 
     def have(self, slots: Iterable[str]) -> bool:
         """Make the slots that are not there, zeros, and say so: stretches are then other views."""
+        if all(map(self.slots.__contains__, slots)):
+            return False
         lacking = {name: self._zeros() for name in slots if name not in self.slots}
-        if lacking:
-            self._stretches = {}
-            self.slots = self.slots | lacking
-        return bool(lacking)
+        self._stretches = {}
+        self.slots = self.slots | lacking
+        return True
 
     def advanced(self) -> list[int]:
         """The counts of steps after one for every parameter that has a gradient."""
-        pairs = zip(self.steps, self.parameters, strict=True)
-        return [steps + bool(parameter.has_grad) for steps, parameter in pairs]
+        return [*map(add, self.steps, map(_HAS_GRAD, self.parameters))]
 
     def slot_view(self, name: str, index: int) -> Array:
         """One parameter's part of a slot, in its shape."""

@@ -21,7 +21,7 @@ KEYS = ("slots", "param_steps", "step_count", "param_groups", "schedule")
 
 def load_state(optimizer: Optimizer, state: Any) -> None:
     """Take over a state; ValueError that lists what is wrong with it, and nothing has changed."""
-    for store in optimizer.stores():
+    for store in optimizer.stores:
         store.refresh()
     faults = [
         f"missing {key}" for key in KEYS if not isinstance(state, Mapping) or key not in state
@@ -59,7 +59,7 @@ def load_state(optimizer: Optimizer, state: Any) -> None:
                 *[(setitem, place.view, ..., slots[name]) for name, place in places.items()],
                 *[
                     (setattr, store, "steps", list(islice(left, len(store.steps))))
-                    for store in optimizer.stores()
+                    for store in optimizer.stores
                 ],
                 (setattr, optimizer, "step_count", step_count[0]),
             ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from ldl.optim.flat import FlatStore
 from ldl.optim.loading import load_state
 from ldl.optim.owners import hand_over, own
 from ldl.optim.schedules import Schedule, as_schedule
-from ldl.optim.updates import Updates
+from ldl.optim.updates import Updates, is_own
 
 Rate = Schedule | Callable[[int], float]
 """A schedule, or a plain function of the step."""
@@ -64,7 +64,7 @@ class Optimizer:
     @property
     def only_applies(self) -> bool:
         """Whether a step touches arrays through `apply` alone: `update` is one of ldl's own."""
-        return str(type(self).update.__module__).startswith("ldl.optim.")
+        return is_own(type(self).update)
 
     def __init__(
         self,
@@ -104,6 +104,8 @@ class Optimizer:
             slots, kinds = self._slots(options), dict.fromkeys(str(p.dtype) for p in parameters)
             alike = [[p for p in parameters if str(p.dtype) == kind] for kind in kinds]
             self._stores.append([FlatStore(some, slots) for some in alike])
+        self.stores = [*chain.from_iterable(self._stores)]
+        """The memory of each group, one store for each type."""
         self.schedule = rate
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,23 +152,26 @@ class Optimizer:
         mark = changes.mark
         if mark is self._packed:
             return
-        for store in self.stores():
+        for store in self.stores:
             if store.refresh():
                 self._updates.prepared.clear()
                 mark = None
         self._packed = mark
 
-    @calm
     def step(self) -> None:
         """Update every parameter that has a gradient.
 
         An interrupted step has been done, or not, unless `update` is one of your own; gradients may
         have been clipped already.
         """
+        gathers = self.only_applies
+        (self._step if gathers else calm(self._step))(gathers)
+
+    def _step(self, gathers: bool) -> None:
         self.pack()
-        self._updates.begin(self.only_applies)
+        self._updates.begin(gathers)
         self._clip()
-        counts: list[tuple[Any, str, Any]] = [(self, "step_count", self.step_count + 1)]
+        counts: list[Any] = [(setattr, self, "step_count", self.step_count + 1)]
         factor = self.schedule(self.step_count)
         for group, stores in zip(self.param_groups, self._stores, strict=True):
             if not PLAIN.issuperset(map(type, group.values())):
@@ -176,15 +181,11 @@ class Optimizer:
                 self.have(store, self._slots(group))
                 for run, steps in store.runs():
                     self.update(*store.stretch(run), options, steps + 1)
-                counts.append((store, "steps", store.advanced()))
+                counts.append((setattr, store, "steps", store.advanced()))
                 if self.step_count % SETTLE == 0:
                     for slot in store.slots.values():
                         self.apply("settle", (slot,), {})
-        self._updates.commit(*counts)
-
-    def stores(self) -> Iterator[FlatStore]:
-        """The memory of each group, one store for each type."""
-        return chain.from_iterable(self._stores)
+        self._updates.commit(counts)
 
     def have(self, store: FlatStore, slots: Iterable[str]) -> None:
         """Make the slots that options ask for since they were changed."""
@@ -282,7 +283,7 @@ class Optimizer:
     def _clip(self) -> None:
         if self.clip_norm is None and self.clip_value is None:
             return
-        grads = [store.stretch(run)[1] for store in self.stores() for run, _ in store.runs()]
+        grads = [store.stretch(run)[1] for store in self.stores for run, _ in store.runs()]
         if grads:
             key = "clip", self.clip_norm, self.clip_value, *map(id, grads)
             clip = partial(clip_arrays, self.backend, grads, self.clip_norm, self.clip_value)

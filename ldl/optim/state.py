@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ldl.backend import Array
 from ldl.optim.optimizer import Optimizer
-
-if TYPE_CHECKING:
-    from ldl.optim.flat import FlatStore
 
 
 class Snapshot:
@@ -29,7 +26,7 @@ class Snapshot:
             return
         copy_into(self._slots, self._buffers())
         self._rest = {
-            "steps": [list(store.steps) for store in self._stores()],
+            "steps": [list(store.steps) for store in optimizer.stores],
             "count": optimizer.step_count,
             "groups": [
                 {key: deepcopy(value) for key, value in group.items() if key != "params"}
@@ -47,7 +44,7 @@ class Snapshot:
             return
         for key, slot in self._buffers().items():
             slot[...] = self._slots.get(key, 0)
-        for store, steps in zip(self._stores(), self._rest["steps"], strict=True):
+        for store, steps in zip(optimizer.stores, self._rest["steps"], strict=True):
             store.steps = list(steps)
         for group, options in zip(optimizer.param_groups, self._rest["groups"], strict=True):
             group.update(deepcopy(options))
@@ -61,13 +58,10 @@ class Snapshot:
     def _has_state_of_its_own(self) -> bool:
         return type(self.optimizer).state_dict is not Optimizer.state_dict
 
-    def _stores(self) -> list[FlatStore]:
-        return [store for stores in self.optimizer._stores for store in stores]
-
     def _buffers(self) -> dict[Any, Array]:
         return {
             (i, name): slot
-            for i, store in enumerate(self._stores())
+            for i, store in enumerate(self.optimizer.stores)
             for name, slot in store.slots.items()
         }
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ldl import caches
 from ldl.backend import Array, Backend
+from ldl.calm import calm
 from ldl.prepared import Prepared, play
+
+
+@cache
+def is_own(update: Callable[..., None]) -> bool:
+    """Whether it is one of ldl's own."""
+    return str(update.__module__).startswith("ldl.optim.")
 
 
 class Updates:
@@ -19,11 +27,13 @@ class Updates:
     def __init__(self) -> None:
         self.prepared = caches.Cache(caches.UPDATES)
         self._calls: list[list[Any]] | None = None
+        self._compiled = True
         self._used = 0
 
     def begin(self, gathers: bool) -> None:
         """Begin a step, in which kernels are gathered, or else run at once."""
         self._calls = [] if gathers else None
+        self._compiled = True
         self._used = 0
 
     def apply(
@@ -43,20 +53,21 @@ class Updates:
         else:
             found.set(*numbers.values())
             self._calls += found.calls
+            self._compiled &= found.compiled
 
     def deferred(self, key: Any, make: Callable[[], Callable[[], Any]]) -> None:
         """Do what was made for a key."""
         self._found(key, make)()
 
-    def commit(self, *counts: tuple[Any, str, Any]) -> None:
-        """Do what was gathered, and set counts: all of it, or nothing where that is refused."""
-        calls, self._calls = self._calls or [], None
-        play([*calls, *[(setattr, *count) for count in counts]])
+    def commit(self, calls: list[Any]) -> None:
+        """Do what was gathered, and then these calls: all of it, or nothing where it is refused."""
+        gathered, self._calls = self._calls or [], None
+        (play if self._compiled else calm(play))([*gathered, *calls])
 
     def _found(self, key: Any, make: Callable[[], Any]) -> Any:
         self._used += 1
         found: Prepared | None = self.prepared.get(key)
         if found is None:
-            found = make()
+            found = calm(make)()
             self.prepared.put(key, found, keep=self._used)
         return found

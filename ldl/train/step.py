@@ -10,7 +10,6 @@ from typing import Any
 
 from ldl import caches
 from ldl.backend import Array, Recording
-from ldl.calm import calm
 from ldl.data.batching import Arrays
 from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
@@ -80,7 +79,6 @@ class TrainStep:
         made = dict(zip(("_recordings", "_keeps"), own, strict=True))
         return {**vars(self), **made, "_losses": None, "output": None}
 
-    @calm
     def __call__(self, x: Array, y: Array) -> Array:
         """One step on a batch; returns its loss before the update."""
         kind = self.model.backend.array_type
@@ -104,7 +102,6 @@ class TrainStep:
             self.output = output[0]
         return value.copy()
 
-    @calm
     def run(self, x: Array, y: Array, order: Array, size: int, starts: Sequence[int]) -> Array:
         """Several steps, one on rows order[start : start + size] of x and y for each start.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ldl.backend import Array, Backend, Recording
 from ldl.nn.module import Module, members
 from ldl.optim.optimizer import Optimizer
@@ -18,10 +16,8 @@ class Before:
         self._backend, self._optimizer = backend, optimizer
         self._launches = backend.launches
         self._step = optimizer.step_count
-        counted: list[Any] = [(store, "steps", store.steps) for store in optimizer.stores()]
-        counted.append((optimizer, "step_count", self._step))
-        counted += [(stream, "draw", stream.draw) for stream in recording.streams]
-        self._counted = counted
+        self._steps = [store.steps for store in optimizer.stores]
+        self._draws = [(stream, stream.draw) for stream in recording.streams]
         self._arrays: list[tuple[Array, Array]] = [(a, a.copy()) for a in recording.carried]
 
     @property
@@ -36,7 +32,14 @@ class Before:
             return
         for array, held in self._arrays:
             array[...] = held
-        play([(setattr, *count) for count in self._counted])
+        stores = zip(self._optimizer.stores, self._steps, strict=True)
+        play(
+            [
+                *[(setattr, store, "steps", steps) for store, steps in stores],
+                *[(setattr, stream, "draw", draw) for stream, draw in self._draws],
+                (setattr, self._optimizer, "step_count", self._step),
+            ]
+        )
 
 
 def streams_of(model: Module) -> list[Stream]:
