@@ -181,6 +181,21 @@ def test_a_layer_that_a_callback_unfroze_learns_on(stop: int, tmp_path: Any) -> 
         run(path, resume=True, epochs=5, callbacks=unfreeze)
 
 
+@pytest.mark.parametrize("clipping", [{}, {"clip_norm": 1.0}, {"clip_value": 1.0}], ids=str)
+def test_a_clipping_that_a_callback_changes_is_resumed(clipping: Any, tmp_path: Any) -> None:
+    path = tmp_path / "run.ckpt"
+
+    def change(run: ldl.Run) -> None:
+        if run.epoch == 2:
+            run.optimizer.clip_norm, run.optimizer.clip_value = 0.01, None
+
+    options: dict[str, Any] = {"build": adam(**clipping), "callbacks": change}
+    whole, _ = run(tmp_path / "whole.ckpt", epochs=5, **options)
+    run(path, epochs=3, **options)
+    resumed, _ = run(path, resume=True, epochs=5, **options)
+    np.testing.assert_equal(resumed.state_dict(), whole.state_dict())
+
+
 def test_settings_of_any_length_are_compared(tmp_path: Any) -> None:
     class Table(optim.Schedule):
         def __init__(self, factors: list[float]) -> None:

@@ -13,7 +13,7 @@ from ldl.io.files import one_line
 from ldl.io.table import from_integers, from_tensors, integers, to_tensors
 from ldl.io.values import decode, encode, from_text, to_text
 from ldl.nn.module import Module
-from ldl.numbers import short
+from ldl.numbers import optional_positive, short
 from ldl.optim.loading import as_before_on_error, is_count
 from ldl.train.callbacks import Callback, Run, with_state
 from ldl.train.start import Start
@@ -23,6 +23,8 @@ Tensors = dict[str, Any]
 
 FORMAT, VERSION = "ldl-checkpoint", 3
 """Of the header: 3 has lists in tensors, and the epochs of earlier fits."""
+
+CLIPPING = ("clip_norm", "clip_value")
 
 
 def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
@@ -45,6 +47,8 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     tensors["settings"] = to_text(_settings(run), "a setting")
     tensors["learn"] = integers([int(p.requires_grad) for p in run.model.parameters()])
     tensors["draws"] = integers([stream.draw for stream in run.streams])
+    clipping = {name: getattr(run.optimizer, name) for name in CLIPPING}
+    tensors["clipping"] = to_text(clipping, f"the clipping of {run.optimizer!r}")
     tensors["steps"] = integers(optimizer.pop("param_steps"))
     tensors["optimizer"] = to_text(optimizer, f"the state of {run.optimizer!r}")
     for i, callback in enumerate(callbacks):
@@ -86,7 +90,7 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int
     version = header.get("version")
     if version != VERSION:
         raise CheckpointError(
-            f"{name} is a checkpoint of version {str(version)[:80]}, and this ldl reads version "
+            f"{name} is a checkpoint of version {short(version)[:80]}, and this ldl reads version "
             f"{VERSION}: train anew, or with the ldl that wrote it"
         )
     try:
@@ -114,6 +118,10 @@ def _load(
     draws = from_integers(tensors, "draws", len(run.streams))
     rows = from_tensors(_part(tensors, "history."), header.get("history"))
     learn = from_integers(tensors, "learn", len(list(run.model.parameters())))
+    if max(learn, default=0) > 1:
+        raise ValueError("its tensor 'learn' says neither that a parameter learns nor that not")
+    found = _state(tensors, "clipping")
+    clipping = {name: optional_positive(name, found[name]) for name in CLIPPING}
     if from_integers(tensors, "epochs", 2) != [before, epoch]:
         raise ValueError("its header and its tensors name different epochs")
     weights, optimizer = _part(tensors, "model."), _optimizer(tensors, run)
@@ -132,6 +140,8 @@ def _load(
             raise
     for parameter, flag in zip(run.model.parameters(), learn, strict=True):
         parameter.requires_grad = bool(flag)
+    for name, value in clipping.items():
+        setattr(run.optimizer, name, value)
     run.history.rows[:] = rows
     run.before, run.epoch, run.stop = before, epoch, stop
     return draws
