@@ -42,6 +42,10 @@ CASES: dict[str, tuple[Any, Any]] = {
     "labels": (nn.CrossEntropyLoss, LABELS),
     "labels, weights": (lambda **o: nn.CrossEntropyLoss(WEIGHTS, **o), LABELS),
     "labels, smoothed": (lambda **o: nn.CrossEntropyLoss(WEIGHTS, 0.2, **o), LABELS),
+    "labels, smoothed, some without weight": (
+        lambda **o: nn.CrossEntropyLoss([0, 1, 0], 0.2, **o),
+        LABELS,
+    ),
     "labels, ignored 1": (lambda **o: nn.CrossEntropyLoss(ignore_index=1, **o), abs(LABELS) % 3),
     "distributions": (lambda **o: nn.CrossEntropyLoss(WEIGHTS, 0.2, **o), Q),
     "differences": (nn.MSELoss, X[:, :3]),
@@ -173,6 +177,22 @@ def test_a_loss_of_ones_own_says_what_it_divides_by() -> None:
     for size in (7, 50):
         found = ldl.evaluate(model, (X, y), Masked(), batch_size=size)["loss"]
         assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_sum_of_many_halves_is_a_number() -> None:
+    """Each loss is one of float16, as each output is; their sum, of many batches or one, is not."""
+    x = rng.random((6000, 4)).astype("float16")
+    for build, y in (
+        (nn.BCELoss, (x < 0.5).astype("float16")),
+        (nn.MSELoss, x - 4),
+        (nn.CrossEntropyLoss, np.arange(6000) % 4),
+    ):
+        loss = build(reduction="sum")
+        wide = y.astype("float32") if y.ndim == 2 else y
+        expected = float(loss(x.astype("float32"), wide))
+        for size in (64, 6000):
+            found = ldl.evaluate(nn.Identity(), (x, y), loss, batch_size=size)["loss"]
+            assert found == pytest.approx(expected, rel=1e-3)
 
 
 # ---- metrics -------------------------------------------------------------------------------------

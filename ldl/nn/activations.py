@@ -66,7 +66,7 @@ class ReLU(Activation):
         return self.backend.xp.maximum(x, 0)
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
-        """grad where y > 0, else 0."""
+        """Grad times the truth of y > 0, and so NaN where an infinite grad meets a 0."""
         return grad * (y > 0)
 
 

@@ -65,11 +65,16 @@ def score(
 def _count(tally: Tally, model: Module, data: Data, batch_size: int, seed: int) -> None:
     for x, y in data.batches(model.backend, batch_size, stream=Stream(seed, NOISE, 1)):
         output = check_output(model, model(x))
-        value = tally.loss.forward(output.copy(), y.copy())
+        value = tally.loss.forward(_of_its_own(output), _of_its_own(y))
         shape = tuple(output.shape)
         if not isinstance(data, Arrays):
             tally.check(shape, y)
         tally.add(value, shape, output, y)
+
+
+def _of_its_own(a: Array) -> Array:
+    """A copy; of half precision in single, in which the sum of many losses is a number."""
+    return a.astype("float32") if a.dtype == "float16" else a.copy()
 
 
 def check_targets(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from math import fsum, isfinite, nan
+from math import fsum, isfinite, isnan, nan
 from typing import Any
 
 from ldl.backend import Array, Backend
@@ -136,10 +136,16 @@ def _here(x: Any) -> bool:
 
 
 def _ratio(values: list[float], weights: list[float], means: bool) -> float:
-    """Σ wv / Σ w for means v, Σ v / Σ w for sums; NaN where no batch has weight."""
+    """Σ wv / Σ w for means v, Σ v / Σ w for sums; NaN where no batch has weight.
+
+    The mean over a batch without weight is its sum, as where labels without weight are smoothed;
+    where that is NaN, nothing was counted.
+    """
     whole = fsum(weights)
     if means:
-        values = [w * v if w else 0.0 for v, w in zip(values, weights, strict=True)]
+        nothing = [0.0 if isnan(v) else v for v in values]
+        parts = zip(values, weights, nothing, strict=True)
+        values = [w * v if w else sum_ for v, w, sum_ in parts]
     return _sum(values) / whole if whole else nan
 
 
