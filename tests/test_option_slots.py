@@ -113,3 +113,18 @@ def test_a_momentum_of_another_type_in_a_checkpoint_is_refused(tmp_path: Any) ->
     ldl.io.write_tensors(path, other, header)
     with pytest.raises(ldl.CheckpointError, match=r"0\.momentum is not finite"):
         fit(model, MAKES["SGD"](model), 5, EPOCHS["set"], checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_slot_that_came_into_being_in_an_epoch_that_diverged_is_zero_again(make: str) -> None:
+    model = network()
+    optimizer = MAKES[make](model)
+    optimizer.param_groups[0]["momentum"] = 0.9
+    bad = X.copy()
+    bad[-1] = np.nan
+    with np.errstate(all="ignore"), pytest.raises(ldl.DivergedError):
+        ldl.fit(model, [(X, Y), (bad, Y)], nn.MSELoss(), optimizer, 1)
+    momenta = [a for n, a in optimizer.state_dict()["slots"].items() if n.endswith("momentum")]
+    assert momenta
+    for momentum in momenta:
+        np.testing.assert_array_equal(momentum, np.zeros_like(momentum))

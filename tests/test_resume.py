@@ -174,11 +174,12 @@ def test_a_layer_that_a_callback_unfroze_learns_on(stop: int, tmp_path: Any) -> 
     options: dict[str, Any] = {"build": frozen, "callbacks": unfreeze}
     whole, _ = run(tmp_path / "whole.ckpt", epochs=5, **options)
     run(path, epochs=stop, **options)
+    if stop == 1:
+        with pytest.raises(ldl.CheckpointError, match=r"frozen \['0.weight', '0.bias'\] in the"):
+            run(path, resume=True, epochs=5, callbacks=unfreeze)
     resumed, _ = run(path, resume=True, epochs=5, **options)
     np.testing.assert_equal(resumed.state_dict(), whole.state_dict())
     assert all(p.requires_grad for p in resumed.parameters())
-    with pytest.raises(ldl.CheckpointError, match=r"frozen \['0.weight', '0.bias'\] in the file"):
-        run(path, resume=True, epochs=5, callbacks=unfreeze)
 
 
 @pytest.mark.parametrize("clipping", [{}, {"clip_norm": 1.0}, {"clip_value": 1.0}], ids=str)
@@ -194,6 +195,41 @@ def test_a_clipping_that_a_callback_changes_is_resumed(clipping: Any, tmp_path: 
     run(path, epochs=3, **options)
     resumed, _ = run(path, resume=True, epochs=5, **options)
     np.testing.assert_equal(resumed.state_dict(), whole.state_dict())
+
+
+def test_an_interrupted_run_resumes_with_what_its_callbacks_have_made_of_it(tmp_path: Any) -> None:
+    path = tmp_path / "run.ckpt"
+
+    def build() -> tuple[nn.Module, optim.Optimizer]:
+        ldl.manual_seed(1)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 2))
+        return model, frozen(model)
+
+    def change(run: ldl.Run) -> None:
+        unfreeze(run)
+        run.optimizer.param_groups[0]["lr"] *= 0.9
+        run.optimizer.clip_norm = 0.1
+
+    def interrupt(run: ldl.Run) -> None:
+        if run.epoch == stops[0]:
+            del stops[0]
+            raise KeyboardInterrupt
+
+    whole, optimizer = build()
+    options: Any = {"checkpoint": path, "resume": True}
+    ldl.fit(whole, (X, Y), nn.MSELoss(), optimizer, 6, callbacks=change)
+    model, same = build()
+    stops = [3, 5, 99]
+    while len(stops) > 1:
+        with pytest.raises(KeyboardInterrupt):
+            ldl.fit(
+                *(model, (X, Y), nn.MSELoss(), same, 6), callbacks=[interrupt, change], **options
+            )
+    ldl.fit(model, (X, Y), nn.MSELoss(), same, 6, callbacks=[interrupt, change], **options)
+    np.testing.assert_equal(model.state_dict(), whole.state_dict())
+    fresh, anew = build()
+    ldl.fit(fresh, (X, Y), nn.MSELoss(), anew, 6, callbacks=change, **options)
+    np.testing.assert_equal(fresh.state_dict(), whole.state_dict())
 
 
 def test_settings_of_any_length_are_compared(tmp_path: Any) -> None:

@@ -189,3 +189,17 @@ def test_an_optimizer_that_is_refused_leaves_the_schedule_alone() -> None:
         optim.SGD(network(), -1.0, schedule=schedule)
     assert optimizer.schedule is schedule
     assert optimizer.lr == 0.5
+
+
+def test_a_state_that_a_schedule_refuses_half_way_leaves_it_as_it_was() -> None:
+    schedule = Halving(plateau(), plateau())
+    optimizer = optim.SGD(network(), 1.0, schedule=schedule)
+    schedule.report(1.0)
+    before = optimizer.state_dict()
+    state = copy.deepcopy(before)
+    state["schedule"]["reports"] = 9
+    state["schedule"]["inner"][0]["current"] = 0.25
+    state["schedule"]["inner"][1]["current"] = np.nan
+    with pytest.raises(ValueError, match="its schedule, Halving"):
+        optimizer.load_state_dict(state)
+    np.testing.assert_equal(optimizer.state_dict(), before)

@@ -71,7 +71,7 @@ def settings(
     Arrays are compared by their checksums where they are to be `checked`, and of callbacks those
     that have a state.
     """
-    model, loss, optimizer = run.model, run.loss, run.optimizer
+    model, loss = run.model, run.loss
     layers = [m for m in model.modules() if next(m.named_children(), None) is None]
     dtype = model.dtype if checked else None
     return {
@@ -79,15 +79,20 @@ def settings(
         "batch_size": batch_size,
         "layers": ", ".join(call(type(layer), *layer._arguments) for layer in layers),
         "loss": call(type(loss), *loss._arguments),
-        "frozen": [n for n, p in model.named_parameters() if not p.requires_grad],
         **_of_data(data, dtype),
         "validation": validation is not None,
         **_of_data(validation, dtype, " of validation"),
         "random streams": len(run.streams),
-        "optimizer": type(optimizer).__name__,
-        **optimizer.settings(),
+        "optimizer": type(run.optimizer).__name__,
+        **changing(run),
         "callbacks": [call(type(c), *c._arguments) for c in with_state(callbacks)],
     }
+
+
+def changing(run: Run) -> dict[str, Any]:
+    """Those of the settings that callbacks may change in the course of a run."""
+    frozen = [n for n, p in run.model.named_parameters() if not p.requires_grad]
+    return {"frozen": frozen, **run.optimizer.settings()}
 
 
 def _of_data(data: Given | None, dtype: Any, place: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ldl.io.values import decode, encode, from_text, to_text
 from ldl.nn.module import Module
 from ldl.numbers import optional_positive, short
 from ldl.optim.loading import as_before_on_error, is_count
+from ldl.train.arguments import changing
 from ldl.train.callbacks import Callback, Run, with_state
 from ldl.train.start import Start
 
@@ -44,7 +45,8 @@ def save_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> None:
     tensors = {name: run.model.backend.to_numpy(a) for name, a in arrays.items()}
     tensors |= {f"history.{name}": a for name, a in rows.items()}
     tensors["epochs"] = integers([run.before, run.epoch])
-    tensors["settings"] = to_text(_settings(run), "a setting")
+    tensors["settings"] = to_text(_sayable(run.settings), "a setting")
+    tensors["now"] = to_text(_sayable(changing(run)), "a setting")
     tensors["learn"] = integers([int(p.requires_grad) for p in run.model.parameters()])
     tensors["draws"] = integers([stream.draw for stream in run.streams])
     clipping = {name: getattr(run.optimizer, name) for name in CLIPPING}
@@ -94,8 +96,10 @@ def load_checkpoint(path: Path, run: Run, callbacks: list[Callback]) -> list[int
             f"{VERSION}: train anew, or with the ldl that wrote it"
         )
     try:
-        differing = _differing(_state(tensors, "settings"), _settings(run))
+        saved = _state(tensors, "settings")
+        differing = _differing(saved, _state(tensors, "now"), _sayable(run.settings))
         if not differing:
+            run.settings = saved
             return _load(tensors, header, run, callbacks)
     except MemoryError:
         raise
@@ -199,10 +203,10 @@ def _load_callback(
         ) from error
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def _sayable(settings: dict[str, Any]) -> dict[str, Any]:
     """What is compared; what JSON cannot say is said as a text."""
     found: dict[str, Any] = {}
-    for key, value in run.settings.items():
+    for key, value in settings.items():
         try:
             found[key] = decode(encode(value, key))
         except TypeError:
@@ -210,11 +214,12 @@ def _settings(run: Run) -> dict[str, Any]:
     return found
 
 
-def _differing(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
+def _differing(saved: dict[str, Any], now: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Settings that are neither those of the run's beginning nor those that it had come to."""
     differing = [
         "{} {} in the file, {} here".format(key, *_apart(repr(saved[key]), repr(own[key])))
         for key in own
-        if key in saved and saved[key] != own[key]
+        if key in saved and own[key] not in (saved[key], now.get(key, saved[key]))
     ]
     if not differing and saved.keys() != own.keys():
         names = ", ".join(sorted(saved.keys() ^ own.keys()))
