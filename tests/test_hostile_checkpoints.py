@@ -476,3 +476,12 @@ def test_what_callbacks_hand_over_is_a_copy() -> None:
     for array in given.values():
         array[...] = nan
     np.testing.assert_equal(stopping.arrays(), before)
+
+
+def test_a_best_epoch_that_is_still_to_come_is_refused() -> None:
+    model = nn.Linear(3, 2)
+    stopping = ldl.EarlyStopping("loss")
+    stopping.load_state({"best": 1.0, "best_epoch": 3}, model.state_dict())
+    stopping.check_loaded(model, 3)
+    with pytest.raises(ValueError, match="of a later epoch"):
+        stopping.check_loaded(model, 2)
