@@ -177,10 +177,9 @@ def _sync_folder(folder: str) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write arrays by name, of any layout, and a JSON object, as `write_atomically` does.
 
-    Raises TypeError for an array that is not of a NumPy type bool, int8 to int64, uint8 to uint64
-    or float16 to float64, TypeError or ValueError for a header that is not JSON with finite
-    numbers, ValueError for one beyond `HEADER_LIMIT` or a tensor named "__metadata__", and OSError
-    where the file cannot be written.
+    Raises TypeError for an array that is not of a NumPy type bool, (u)int8 to (u)int64 or float16
+    to float64, TypeError or ValueError for a header that is not JSON with finite numbers,
+    ValueError for one beyond `HEADER_LIMIT` or a tensor named "__metadata__", and OSError.
     """
     from safetensors.numpy import save
 
