@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from ldl.numbers import plain, short
+
+
+def noted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call as they are now, whatever becomes of the arrays and lists in them."""
+    return copied(args, _is_array), copied(kwargs, _is_array)
+
+
+def copied(value: Any, is_array: Callable[[Any], bool], levels: int = 100) -> Any:
+    """A value of its own: arrays are copied, also in lists, tuples and dicts, so many levels deep.
+
+    Deeper than that only what holds itself goes.
+    """
+    if is_array(value):
+        return value.copy()
+    if not levels:
+        return value
+    if isinstance(value, (list, dict)):
+        own = copy(value)
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            own[key] = copied(item, is_array, levels - 1)
+        return own
+    if isinstance(value, tuple):
+        items = (copied(item, is_array, levels - 1) for item in value)
+        return getattr(type(value), "_make", tuple)(items)
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "copy")
 
 
 def call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

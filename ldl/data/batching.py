@@ -113,7 +113,7 @@ class Arrays:
                 x = backend.take(self.x, rows)
                 y = x if self.y is self.x else backend.take(self.y, rows)
             if self.noise is not None and stream is not None:
-                x = self.noise(x.copy(), stream, backend)
+                x = self.noise(x, stream, backend)
             yield x, y
 
 
@@ -139,7 +139,7 @@ class Streamed:
             if self.data.y is not self.data.x:
                 y = backend.asarray(self.data.y[rows], self._types[1])
             if self.noise is not None and stream is not None:
-                x = self.noise(x.copy(), stream, backend)
+                x = self.noise(x, stream, backend)
             yield x, y
 
 

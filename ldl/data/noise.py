@@ -21,7 +21,10 @@ from ldl.random import Stream
 
 
 def _guarded(call: Callable[..., Array]) -> Callable[..., Array]:
-    """The call, after a check that x is a batch of floating numbers, no subclass of an array's."""
+    """The call, of a copy of x, between checks of what goes in and of what comes out.
+
+    x is a batch of floating numbers, no subclass of an array's.
+    """
 
     call = calm(call)
 
@@ -30,9 +33,21 @@ def _guarded(call: Callable[..., Array]) -> Callable[..., Array]:
         backend = get_backend(backend)
         x = backend.plain(x)
         check_floating(self, x, backend)
-        return call(self, x, stream, backend)
+        noisy = call(self, x.copy(), stream, backend)
+        if not (backend.owns(noisy) and (noisy.shape, noisy.dtype) == (x.shape, x.dtype)):
+            raise TypeError(
+                f"{self!r} made {_shown(noisy)} of {_shown(x)}: let it return an array like x, "
+                "such as noisy.astype(x.dtype)"
+            )
+        return noisy
 
     return entrance
+
+
+def _shown(array: Any) -> str:
+    if not hasattr(array, "dtype"):
+        return "None" if array is None else f"a {type(array).__name__}"
+    return f"{array.dtype} of shape {tuple(array.shape)}"
 
 
 class Noise(Marked):

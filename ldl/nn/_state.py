@@ -30,7 +30,7 @@ def load_state(model: Module, state: dict[str, Any], allow_nonfinite: bool) -> N
         if name not in state:
             continue
         given = parameter.backend.asarray(state[name])
-        arrays[name] = parameter.backend.asarray(given, parameter.dtype)
+        arrays[name] = parameter.backend.asarray(given, parameter.dtype).copy()
         if tuple(given.shape) != parameter.shape:
             faults.append(
                 f"{name} has shape {tuple(given.shape)} where the model has {parameter.shape}"

@@ -22,12 +22,15 @@ NEAR = 40.0
 
 
 class Activation(Module):
-    """The base: y = f(x), ∂L/∂x = f'(x) ∂L/∂y. A subclass writes `function` and `derivative`."""
+    """The base: y = f(x), ∂L/∂x = f'(x) ∂L/∂y. A subclass writes `function` and `derivative`.
+
+    Both get arrays that nobody else reads.
+    """
 
     def forward(self, x: Array) -> Array:
         """f(x)."""
         check_floating(self, x)
-        y = self.function(x)
+        y = self.function(x.copy())
         self.keep(x, y)
         return y
 
@@ -35,7 +38,7 @@ class Activation(Module):
         """f'(x) ∂L/∂y."""
         check_floating(self, grad)
         x, y = self.take()
-        return self.derivative(grad, x, y)
+        return self.derivative(grad.copy(), x, y)
 
     def function(self, x: Array) -> Array:
         """f(x)."""
@@ -55,7 +58,7 @@ class Identity(Activation):
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
         """grad."""
-        return grad.copy()
+        return grad
 
 
 class ReLU(Activation):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar, Self
 
 from ldl.backend import Backend, get_backend
-from ldl.calls import text
+from ldl.calls import copied, noted, text
 from ldl.calm import calm, within
 from ldl.nn.changes import Marked
 
@@ -24,6 +24,10 @@ _evaluating: ContextVar[bool] = ContextVar("ldl_evaluating", default=False)
 passing: ContextVar[str] = ContextVar("ldl_passing", default="")
 """The mode, "train" or "eval", of the model that is on its way forward in this thread, if one is:
 layers in eval mode inside one that trains keep what backward will need too."""
+
+
+returning: ContextVar[bool] = ContextVar("ldl_returning", default=False)
+"""Whether a gradient is on its way back through a model in this thread."""
 
 
 @contextmanager
@@ -62,6 +66,22 @@ def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(self, *given, **named)
 
     return entrance
+
+
+def apart(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A `backward` of a copy of grad, or inside another one of grad itself.
+
+    ∂L/∂x shares no memory with grad.
+    """
+
+    @wraps(method)
+    def backward(self: Any, *given: Any, **named: Any) -> Any:
+        if returning.get():
+            return self._unshared(method(self, *given, **named), *given)
+        given = tuple(map(self._copied, given))
+        return within(returning, True, partial(method, self, *given, **self._copied(named)))
+
+    return backward
 
 
 def check_floating(taker: Any, x: Any, backend: Backend | None = None) -> None:
@@ -126,7 +146,7 @@ class Differentiable(Marked):
         self = super().__new__(cls)
         self._training = True
         self.backend = get_backend()
-        self._arguments = args, kwargs
+        self._arguments = noted(args, kwargs)
         self._kept = None
         return self
 
@@ -151,7 +171,7 @@ class Differentiable(Marked):
         if _evaluating.get():
             return
         if self._training or passing.get() == "train":
-            self.__dict__["_kept"] = self._copied(values)
+            self.__dict__["_kept"] = tuple([self._copied(value) for value in values])
         elif self._kept is not None:
             self.__dict__["_kept"] = None
 
@@ -172,11 +192,7 @@ class Differentiable(Marked):
         kind: Any = self.backend.array_type
         if isinstance(value, kind):
             return value.copy()
-        if isinstance(value, dict):
-            return {key: self._copied(item) for key, item in value.items()}
-        if type(value) in (list, tuple):
-            return type(value)(map(self._copied, value))
-        return value
+        return copied(value, lambda item: isinstance(item, kind))
 
     def _foreign(self, x: Any) -> DeviceError:
         return foreign(self, self.backend, x)

@@ -39,7 +39,8 @@ class Loss(Differentiable):
         self._check_device(input, target)
         self.check(tuple(input.shape), target)
         self.check_input(input)
-        return self.forward(input, target)
+        value: Array = self._copied(self.forward(input, target))
+        return value
 
     def forward(self, input: Array, target: Array) -> Array:
         """The loss, without the check of the target's values."""
@@ -166,9 +167,10 @@ class ElementwiseLoss(Loss):
         self._check_shape(tuple(input_shape), target)
 
     def _shaped(self, name: str, given: Array, x: Array) -> Array:
-        if given.shape != x.shape:
+        shape = tuple(getattr(given, "shape", ()))
+        if shape != x.shape:
             raise ValueError(
-                f"{self!r}.{name} gave shape {tuple(given.shape)} for arrays of shape "
+                f"{self!r}.{name} gave shape {shape} for arrays of shape "
                 f"{tuple(x.shape)}: it must give one number an element"
             )
         return given

@@ -12,12 +12,12 @@ from ldl.nn._summary import summarize
 from ldl.nn.changes import set_all
 from ldl.nn.differentiable import DeviceError as DeviceError
 from ldl.nn.differentiable import Differentiable as Differentiable
+from ldl.nn.differentiable import apart, passing
 from ldl.nn.differentiable import check_batch as check_batch
 from ldl.nn.differentiable import check_floating as check_floating
 from ldl.nn.differentiable import check_owned as check_owned
 from ldl.nn.differentiable import evaluated as evaluated
 from ldl.nn.differentiable import evaluation as evaluation
-from ldl.nn.differentiable import passing
 from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
 
@@ -39,7 +39,8 @@ class Module(Differentiable):
 
     What is handed out is the caller's, and what is kept is nobody else's: x and grad are read and
     not written to, `keep` takes copies, and the caller may overwrite x, y, grad and ∂L/∂x as soon
-    as it has them. A recorded step makes only those copies that are needed.
+    as it has them. The outermost calls of a model and of its `backward` begin on copies. A recorded
+    step makes only those that are needed.
 
     `keep` stores nothing in eval mode, so several threads may run one model forward at once. A
     layer in eval mode inside a model in training mode takes part in its backward pass, and stores;
@@ -57,6 +58,12 @@ class Module(Differentiable):
 
     entrances = ("forward", "backward")
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the `backward` that the subclass writes have, and give, arrays of its own."""
+        if "backward" in vars(cls):
+            cls.backward = apart(vars(cls)["backward"])  # type: ignore[method-assign]
+        super().__init_subclass__(**options)
+
     # ---- the two passes -----------------------------------------------------------------------
 
     def forward(self, x: Array) -> Array:
@@ -70,7 +77,8 @@ class Module(Differentiable):
     def __call__(self, x: Array) -> Array:
         """`forward` of a copy of x, with an error that names the fix when x is not of this device.
 
-        Inside another module's `forward` x is not copied. y never shares memory with x.
+        Inside another module's `forward` x is not copied. y never shares memory with x, nor with an
+        array or a parameter that is an attribute.
         """
         under_way = passing.get()
         if under_way == "train" or (under_way and not self._training):
@@ -80,8 +88,7 @@ class Module(Differentiable):
 
     def _forward(self, x: Array) -> Array:
         try:
-            y = self.forward(x)
-            return y.copy() if self._shared(x, y) else y
+            return self._unshared(self.forward(x), x, *vars(self).values())
         except DeviceError:
             raise
         except (TypeError, AttributeError) as error:
@@ -89,9 +96,17 @@ class Module(Differentiable):
                 raise
             raise self._foreign(x) from error
 
-    def _shared(self, x: Array, y: Array) -> bool:
-        kind = self.backend.array_type
-        return isinstance(y, kind) and bool(self.backend.xp.may_share_memory(x, y))
+    def _unshared(self, y: Any, *others: Any) -> Any:
+        """y, a copy where it shares memory with one of the arrays and parameters among others."""
+        backend = self.backend
+        kind: Any = backend.array_type
+        share = backend.xp.may_share_memory
+        if isinstance(y, kind):
+            for other in others:
+                array = other.data if type(other) is Parameter else other
+                if isinstance(array, kind) and share(array, y):
+                    return y.copy()
+        return y
 
     # ---- what it is made of -------------------------------------------------------------------
 
@@ -203,17 +218,21 @@ class Module(Differentiable):
         """The outputs for x, in eval mode, `batch_size` rows at a time.
 
         x may be an array of any origin and any numeric type; it is cast to the model's. Returns an
-        array of the model's backend. The mode stays as it is, and threads may predict at once.
+        array of the model's backend, the caller's own. The mode stays as it is, and threads may
+        predict at once.
         """
         batch_size = positive_integer("batch_size", batch_size)
         x = self.backend.asarray(x, self.dtype_for(x))
         if x.ndim == 0:
             raise ValueError(f"predict takes a batch, got the number {x}: give an array of samples")
+
+        def outputs(rows: Array) -> Array:
+            return check_output(self, evaluated(self, rows)).copy()
+
         if len(x) <= batch_size:
-            return check_output(self, evaluated(self, x))
+            return outputs(x)
         starts = range(0, len(x), batch_size)
-        parts = [check_output(self, evaluated(self, x[i : i + batch_size])) for i in starts]
-        return self.backend.xp.concatenate(parts)
+        return self.backend.xp.concatenate([outputs(x[i : i + batch_size]) for i in starts])
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their output shapes for one sample, and their parameters."""

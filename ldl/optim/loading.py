@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from itertools import count, islice
 from operator import index, setitem
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,7 +44,7 @@ def load_state(optimizer: Optimizer, state: Any) -> None:
         raise ValueError("state does not fit the optimizer: " + "; ".join(faults))
     with as_before_on_error(parts(optimizer.schedule)):
         try:
-            optimizer.schedule.load_state_dict(dict(state["schedule"]))
+            optimizer.schedule.load_state_dict(deepcopy(dict(state["schedule"])))
         except Exception as error:
             raise ValueError(
                 f"state does not fit the optimizer: its schedule, {optimizer.schedule!r}, does "
@@ -125,7 +126,7 @@ def _slots(
         if shape != own:
             faults.append(f"{name} has shape {shape}, not {own}")
         else:
-            arrays[name] = store.backend.asarray(given[name], store.values.dtype)
+            arrays[name] = store.backend.asarray(given[name], store.values.dtype).copy()
     return arrays
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
@@ -251,7 +252,7 @@ class Optimizer:
                 {key: pythonic(value) for key, value in group.items() if key != "params"}
                 for group in self.param_groups
             ],
-            "schedule": self.schedule.state_dict(),
+            "schedule": deepcopy(self.schedule.state_dict()),
         }
 
     def views(self) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from math import cos, inf, isinf, isnan, pi
 from typing import Any, Self
 
-from ldl.calls import call
+from ldl.calls import call, noted
 from ldl.numbers import non_negative_integer, number, positive_integer, real, short
 
 
@@ -39,7 +39,7 @@ class Schedule:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments, by which a resumed run knows the schedule again."""
         self = super().__new__(cls)
-        self._arguments = args, kwargs
+        self._arguments = noted(args, kwargs)
         return self
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from math import inf, isnan
 from typing import Any, Self
 
 from ldl.backend import Array
-from ldl.calls import call
+from ldl.calls import call, noted
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.numbers import non_negative_integer, number, positive_integer, real, short
@@ -74,7 +74,7 @@ class Callback:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments, for the text that stands for the callback."""
         self = super().__new__(cls)
-        self._arguments = args, kwargs
+        self._arguments = noted(args, kwargs)
         return self
 
     def __init__(self) -> None:

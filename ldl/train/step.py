@@ -100,7 +100,7 @@ class TrainStep:
             raise
         if output:
             self.output = output[0]
-        return value.copy()
+        return self.model._copied(value)
 
     def run(self, x: Array, y: Array, order: Array, size: int, starts: Sequence[int]) -> Array:
         """Several steps, one on rows order[start : start + size] of x and y for each start.
@@ -237,7 +237,7 @@ class _Corruption(Differentiable):
         """x, corrupted where there is noise."""
         if self.noise is None or self.stream is None:
             return x
-        return self.noise(x.copy(), self.stream, self.backend)
+        return self.noise(x, self.stream, self.backend)
 
 
 def _unrecorded(function: Any, parts: Sequence[Any], inputs: Sequence[Array]) -> Recording:

@@ -44,8 +44,8 @@ class Tally:
         self.batches += 1
         if self._looks:
             with self._named(self.batches):
-                self.loss.check_input(output)
-        self._values.append(total(value) if self.loss.reduction == "none" else value)
+                self.loss.check_input(output.copy())
+        self._values.append(total(value) if self.loss.reduction == "none" else _own(value))
         if not self._known:
             share = self.loss.denominator(shape, target)
             self._weights.append(share if isinstance(share, (int, float)) else total(share))
@@ -65,7 +65,7 @@ class Tally:
             self.loss.check(output, target)
         else:
             message = self.loss.refusal(output, tuple(target.shape))
-            self._faults[self.batches + 1] = fault, message
+            self._faults[self.batches + 1] = _own(fault), message
 
     def losses(self) -> list[float]:
         """Every batch's loss; waits for the device."""
@@ -129,6 +129,11 @@ def looks_at_inputs(loss: Loss) -> bool:
     """Whether a loss must see every batch's input, as its value does not tell what is wrong."""
     kind = type(loss)
     return kind.check_input is not Loss.check_input and kind.check_value is Loss.check_value
+
+
+def _own(x: Any) -> Any:
+    """A number that a loss gave, which may hold on to its array."""
+    return x if _here(x) else x.copy()
 
 
 def _here(x: Any) -> bool:
