@@ -105,6 +105,21 @@ class Memory(np.ndarray):  # type: ignore[type-arg]
     cuda: Any
 
 
+class On:
+    """A GPU that is the current one inside the block."""
+
+    def __init__(self, cuda: Any) -> None:
+        self.cuda, self.gpu = cuda, cuda.gpu
+        self.before: list[int] = []
+
+    def __enter__(self) -> None:
+        self.before.append(self.cuda.gpu)
+        self.cuda.gpu = self.gpu
+
+    def __exit__(self, *_: Any) -> None:
+        self.cuda.gpu = self.before.pop()
+
+
 class Pinned:
     def __init__(self, nbytes: int) -> None:
         self.held = np.zeros(nbytes, np.uint8)
@@ -162,7 +177,14 @@ class Cuda:
 
     def MemoryPool(self, allocator: Any) -> Any:
         self.allocator = allocator
-        return SimpleNamespace(malloc="private pool", total_bytes=lambda: 512)
+        return SimpleNamespace(
+            malloc="private pool",
+            total_bytes=lambda: 512,
+            free_all_blocks=lambda: self.log.append(f"give back on {self.gpu}"),
+        )
+
+    def Device(self) -> On:
+        return On(self)
 
     def Memory(self, nbytes: int) -> Any:
         if nbytes > self.room:
@@ -258,6 +280,24 @@ def test_a_capture_is_on_a_private_stream_and_pool_and_launched_on_the_current_o
     assert "new stream" not in cuda.log, "the same streams, so the same workspaces, for all"
 
 
+def test_a_graphs_memory_is_given_back_with_it_on_its_own_gpu(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    cuda.gpu = 1
+    graph = device.capture(lambda: None)
+    cuda.gpu = 0
+    assert not any("give back" in line for line in cuda.log), "as long as it can be launched"
+    del graph
+    assert cuda.log[-1] == "give back on 1"
+    assert cuda.gpu == 0
+
+
+def test_the_memory_of_a_capture_that_fails_is_given_back_too(cuda: Cuda) -> None:
+    device = device_of(cuda)
+    with pytest.raises(ZeroDivisionError):
+        device.capture(lambda: cuda.log.append(1 / 0))  # type: ignore[arg-type]
+    assert "give back on 0" in cuda.log
+
+
 def test_work_aside_is_on_a_second_stream_between_a_fork_and_a_join(cuda: Cuda) -> None:
     device = device_of(cuda)
 
@@ -266,7 +306,7 @@ def test_work_aside_is_on_a_second_stream_between_a_fork_and_a_join(cuda: Cuda) 
         cuda.log.append(f"work on {cuda.top().name}")
         device.join(done)
 
-    device.capture(work)
+    graph = device.capture(work)
     assert cuda.log[cuda.log.index("begin on private") : -1] == [
         "begin on private",
         "record 0 on private",
@@ -280,6 +320,7 @@ def test_work_aside_is_on_a_second_stream_between_a_fork_and_a_join(cuda: Cuda) 
     cuda.log.clear()
     work()
     assert cuda.log == ["aside on default", "work on default"], "one stream without a capture"
+    del graph
 
 
 def test_a_capture_that_fails_is_ended_and_the_next_one_goes_well(cuda: Cuda) -> None:
@@ -465,7 +506,8 @@ def test_an_interrupted_capture_leaves_its_streams_to_nobody(
             device.capture(interrupted)
     assert [stream.name for stream in cuda.stack] == ["default"]
     assert cuda.log.count("pool") == cuda.log.count("default pool")
-    device.capture(lambda: None).launch()
+    after = device.capture(lambda: None)
+    after.launch()
     before.launch()
     assert cuda.log.count("new stream") == 4
     assert cuda.log[-2:] == ["launch on default"] * 2

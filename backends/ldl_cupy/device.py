@@ -122,9 +122,9 @@ class Device:
         cuda = self.xp.cuda
         gpu.streams = gpu.streams or tuple(cuda.Stream(non_blocking=True) for _ in range(2))
         first, second = gpu.streams
-        pool = cuda.MemoryPool(self._malloc)
+        pool = _Pool(cuda, self._malloc)
         keeps: list[Any] = [pool, first, second]
-        with first, cuda.using_allocator(pool.malloc):
+        with first, cuda.using_allocator(pool.held.malloc):
             for stream in (second, first):
                 with stream:
                     keeps.append(self._ready())
@@ -238,12 +238,24 @@ class _Gpu:
         return True
 
 
+class _Pool:
+    """A graph's own memory, given back with it: CuPy's pools end without what is free in them."""
+
+    def __init__(self, cuda: Any, malloc: Callable[[int], Any]) -> None:
+        self._gpu = cuda.Device()
+        self.held = cuda.MemoryPool(malloc)
+
+    def __del__(self) -> None:
+        with suppress(Exception), self._gpu:  # half made, or when the interpreter ends
+            self.held.free_all_blocks()
+
+
 class Captured:
     """A graph, and the memory that it works in."""
 
     def __init__(self, gpu: _Gpu, graph: Any, keeps: list[Any]) -> None:
         self._gpu, self._graph, self._keeps = gpu, graph, keeps
-        self.bytes: int = keeps[0].total_bytes()
+        self.bytes: int = keeps[0].held.total_bytes()
 
     def launch(self) -> None:
         """Launch it on the current stream."""
