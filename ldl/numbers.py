@@ -1,12 +1,15 @@
 """Numbers that users give, as Python's, or an error that says what they must be.
 
-A number is Python's, NumPy's, or an array without axes of any library. What only resembles one is
-refused: a bool, a str, a complex number, NaN, an array of one element.
+A number is Python's (a Fraction and a Decimal too), NumPy's, or an array without axes of any
+library. What only resembles one is refused: a bool, a str, a complex number, NaN, an array of one
+element.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
+from fractions import Fraction
 from math import inf, isfinite
 from operator import index
 from typing import Any
@@ -24,7 +27,15 @@ def short(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Python's number for NumPy's scalars and for arrays without axes; any other value itself."""
+    """Python's number for NumPy's, for an array without axes, for a fraction and a decimal.
+
+    Any other value itself.
+    """
+    if isinstance(value, (Fraction, Decimal)):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            return value
     if getattr(value, "shape", None) != () or not hasattr(value, "tolist"):
         return value
     found = value.tolist()

@@ -10,6 +10,8 @@ import sys
 import time
 import tracemalloc
 import zipfile
+from decimal import Decimal
+from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -805,6 +807,11 @@ NUMPYS = {
         nn.ELU(np.array(0.5)),
         nn.Softplus(np.longdouble(2)),
         nn.Softmax(axis=np.int64(-1)),
+    ),
+    "fractions": lambda: nn.Sequential(
+        nn.Dropout(Fraction(1, 4)),
+        nn.LeakyReLU(Decimal("0.1")),
+        Scaled(1, others=[Decimal("0.1")]),
     ),
     "a single": lambda: Scaled(np.float32(0.1)),
     "an array of singles": lambda: Scaled(np.linspace(0, 1, 16, dtype="float32")),
