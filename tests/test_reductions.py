@@ -251,7 +251,19 @@ def test_a_metric_may_return_an_array_that_it_writes_to_again() -> None:
     assert figures["kept"] == pytest.approx(model.predict(X).mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [lambda o, t: o, lambda o, t: None, lambda o, t: (1, 2, 3)])
+def test_a_metric_may_give_a_mean_of_some_batches_and_a_pair_of_others() -> None:
+    def mixed(output: Any, target: Any) -> Any:
+        return (2 * len(output), len(output)) if len(output) == 7 else 2.0
+
+    for size in (7, 10, 24):
+        found = ldl.evaluate(network(), (X, X[:, :3]), nn.MSELoss(), mixed, batch_size=size)
+        assert found["mixed"] == pytest.approx(2)
+
+
+NO_NUMBERS = [None, (1, 2, 3), "3", 1j, np.complex64(1j), np.array(1j), np.array([1j])]
+
+
+@pytest.mark.parametrize("wrong", [lambda o, t: o, *((lambda o, t, g=g: g) for g in NO_NUMBERS)])
 def test_a_metric_that_gives_no_number_is_told_so(wrong: Any) -> None:
     wrong.__name__ = "wrong"
     with pytest.raises(ValueError, match="metric 'wrong'") as error:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial, wraps
 from math import inf, log10
 from typing import Any
 
-from ldl.arrays import check_kind, plain_of_numpy
+from ldl.arrays import NUMBERS, check_kind, plain_of_numpy
 from ldl.backend import Array, Backend
 from ldl.calm import calm
 from ldl.nn.binary_losses import BCELoss, BCEWithLogitsLoss
 from ldl.nn.losses import Loss
+from ldl.numbers import plain
 
 Figure = Any
 """A mean, or a pair (sum, count): numbers or scalars of the device."""
@@ -98,18 +100,19 @@ class Metric:
         return self._number(value, backend), self._number(size, backend), mean
 
     def _number(self, given: Any, backend: Backend) -> Array | float:
-        given = backend.plain(given)
-        array: Array = given
-        if isinstance(given, backend.array_type) and array.size == 1:
+        array: Array = backend.plain(given)
+        kind = getattr(getattr(array, "dtype", None), "kind", "f")
+        if kind in NUMBERS and backend.owns(array) and array.size == 1:
             return array.copy()
-        try:
-            return float(given)
-        except (TypeError, ValueError):
-            shown = getattr(given, "shape", type(given).__name__)
-            raise ValueError(
-                f"the metric {self.name!r} gave {shown}, not one number: let it give the batch's "
-                "mean, or a pair (sum, count)"
-            ) from None
+        value = plain(array)
+        if kind != "c" and not isinstance(value, (complex, str, bytes)):
+            with suppress(TypeError, ValueError):
+                return float(value)
+        shown = getattr(array, "shape", ()) or type(array).__name__
+        raise ValueError(
+            f"the metric {self.name!r} gave {shown}, not one number: let it give the batch's mean, "
+            "or a pair (sum, count)"
+        )
 
 
 @calm

@@ -35,7 +35,7 @@ class Tally:
         self._known = weights is not None
         self._weights: list[Array | float] = list(weights or ())
         self._figures: list[list[tuple[Any, Any]]] = [[] for _ in metrics]
-        self._means: list[bool] = [False] * len(metrics)
+        self._means: list[list[bool]] = [[] for _ in metrics]
         self._faults: dict[int, tuple[Array, str]] = {}
         self._looks = looks_at_inputs(loss)
 
@@ -50,8 +50,9 @@ class Tally:
             share = self.loss.denominator(shape, target)
             self._weights.append(share if isinstance(share, (int, float)) else total(share))
         for i, metric in enumerate(self.metrics):
-            value, count, self._means[i] = metric.count(self.backend, output, target)
+            value, count, mean = metric.count(self.backend, output, target)
             self._figures[i].append((value, count))
+            self._means[i].append(mean)
 
     def add_losses(self, values: Array) -> None:
         """Count as many batches as there are losses in a vector."""
@@ -85,7 +86,8 @@ class Tally:
         if self.loss.reduction == "sum":
             result = {"loss": _sum(losses)}
         else:
-            result = {"loss": _ratio(losses, weights, self.loss.reduction != "none")}
+            means = [self.loss.reduction != "none"] * len(losses)
+            result = {"loss": _ratio(losses, weights, means)}
         for i, metric in enumerate(self.metrics):
             values, counts = figures[2 * i : 2 * i + 2]
             result[metric.name] = metric.finish(_ratio(values, counts, self._means[i]))
@@ -140,18 +142,19 @@ def _here(x: Any) -> bool:
     return isinstance(x, (int, float))
 
 
-def _ratio(values: list[float], weights: list[float], means: bool) -> float:
-    """Σ wv / Σ w for means v, Σ v / Σ w for sums; NaN where no batch has weight.
+def _ratio(values: list[float], weights: list[float], means: list[bool]) -> float:
+    """Σ (wv where v is a mean, else v) / Σ w; NaN where no batch has weight.
 
     The mean over a batch without weight is its sum, as where labels without weight are smoothed;
     where that is NaN, nothing was counted.
     """
+    parts = []
+    for value, weight, mean in zip(values, weights, means, strict=True):
+        if mean and weight:
+            value *= weight
+        parts.append(0.0 if mean and not weight and isnan(value) else value)
     whole = fsum(weights)
-    if means:
-        nothing = [0.0 if isnan(v) else v for v in values]
-        parts = zip(values, weights, nothing, strict=True)
-        values = [w * v if w else sum_ for v, w, sum_ in parts]
-    return _sum(values) / whole if whole else nan
+    return _sum(parts) / whole if whole else nan
 
 
 def _sum(values: list[float]) -> float:
