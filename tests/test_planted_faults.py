@@ -56,7 +56,9 @@ FAULTS = {
     "writes to what may be one memory": Fault(
         views.Views, "check_written", "in self.trace.twins", "is None"
     ),
-    "a write to a part taken for one to all": Fault(plan, "needed", "if whole:", "if True:"),
+    "a write to a part taken for one to all": Fault(
+        plan, "needed", "if not op.partial_write and all(map(_covers, op.outputs)):", "if True:"
+    ),
     "numbers changed in place": Fault(
         traced.Trace, "add", "number=isinstance(result, np.generic)", "number=False"
     ),
@@ -105,7 +107,11 @@ FAULTS = {
         program._Program, "add", "[not x.flags.c_contiguous for", "[False for", "loops"
     ),
     "views of inputs read from the beginning": Fault(
-        program._Program, "_point", "offset = ", "offset = 0 * ", "loops"
+        program._Program,
+        "_point",
+        "array.ctypes.data - self.memory(x.value).ctypes.data",  # none before the input, though
+        "(min(array.strides) < 0) * (array.ctypes.data - self.memory(x.value).ctypes.data)",
+        "loops",
     ),
     "scratch used again too early": Fault(
         blocks.Blocks, "_scratch", "if last[key] == i", "if True", "blocks"
