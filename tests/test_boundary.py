@@ -265,7 +265,8 @@ def noisy(noise: Noise, x: Any) -> Any:
 @NOISES
 def test_noises_take_the_numbers_of_subclasses(noise: Noise) -> None:
     expected = noisy(noise, X)
-    for name, convert in (SAME | MATRIX).items():
+    swapped = {"the other byte order": lambda x: x.astype(">f4")}
+    for name, convert in (SAME | MATRIX | swapped).items():
         found = noisy(noise, convert(X))
         assert is_plain(found)
         np.testing.assert_array_equal(found, expected, err_msg=name)

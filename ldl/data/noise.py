@@ -33,6 +33,8 @@ def _guarded(call: Callable[..., Array]) -> Callable[..., Array]:
         backend = get_backend(backend)
         x = backend.plain(x)
         check_floating(self, x, backend)
+        if not x.dtype.isnative:
+            x = backend.asarray(x)
         noisy = call(self, x.copy(), stream, backend)
         if not (backend.owns(noisy) and (noisy.shape, noisy.dtype) == (x.shape, x.dtype)):
             raise TypeError(
