@@ -7,6 +7,7 @@ two streams of a graph then take turns at random, as far as they do not wait for
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from cuda_host import compile_host
 from fake_cublaslt import widened
 from ldl import arrays
 from ldl.backend import Backend
+from ldl.prepared import play
 from ldl_cupy import CupyBackend, launch
 
 
@@ -254,7 +256,7 @@ class Stream:
         joined = max((node.after or 0 for node in captured if node.lane == 0), default=0)
         assert joined == sum(node.lane for node in captured), "the second stream was not joined"
         self.log.append("end")
-        return SimpleNamespace(launch=lambda: self._launch(captured))
+        return SimpleNamespace(launch=partial(self._launch, captured))
 
     def aside(self, work: Any) -> Any:
         if self._captured is None:
@@ -274,10 +276,11 @@ class Stream:
         if done is not None:
             self._note(lambda: None, done)
 
-    def _launch(self, captured: list[Node]) -> None:
+    def _launch(self, captured: list[Node], *calls: Any) -> None:
         self.log.append("graph")
         self.turn()
         self._put(lambda: self._play(captured))
+        play(calls)
 
     def _play(self, captured: list[Node]) -> None:
         lanes = [[node for node in captured if node.lane == lane] for lane in (0, 1)]

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from fake_cublaslt import CUDARuntimeError, FakeCupy, free
+from interrupts import interrupt
 from ldl_cupy import device as module
 from ldl_cupy.device import Device
+from ldl_cupy.tape import Tape
 
 
 class OutOfMemoryError(Exception):
@@ -354,6 +356,39 @@ def test_graphs_on_two_streams_wait_for_each_other_for_their_workspace_is_one(cu
         "launch on another",
         "launch on another",
     ]
+
+
+class Site:
+    """A site that launches nothing by itself."""
+
+    gpu = 0
+
+    def __init__(self) -> None:
+        self.known: dict[Any, Any] = {}
+
+    def launch(self, numbers: Any) -> None:
+        pass
+
+
+def test_a_graph_is_counted_exactly_when_it_was_launched_wherever_an_interrupt_comes(
+    cuda: Cuda,
+) -> None:
+    tape, site = Tape(device_of(cuda)), Site()
+
+    def step() -> None:
+        with tape:
+            tape.call(site, np.zeros(4, np.uint64))
+
+    for _ in range(3):
+        step()
+    for line in count():
+        cuda.log.clear()
+        before = tape.graphs
+        where = interrupt(step, line)
+        assert tape.graphs - before == cuda.log.count("launch on default"), where
+        if where is None:
+            break
+    assert line > 20
 
 
 def test_a_copy_waits_for_nothing_until_the_ring_is_full(cuda: Cuda) -> None:

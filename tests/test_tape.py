@@ -14,6 +14,7 @@ import cuda_host
 import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
+from ldl.prepared import play
 from ldl_cupy import device, record, tape
 from ldl_cupy.tape import Tape
 from test_cuda_steps import assert_follows, pair
@@ -56,8 +57,9 @@ class Played:
     def __init__(self, site: Nothing) -> None:
         self.site = site
 
-    def launch(self) -> None:
+    def launch(self, *calls: Any) -> None:
         self.site.launched += 1
+        play(calls)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import c_void_p
 from threading import RLock, local
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ldl.prepared import play
 from ldl_cupy.launch import OPTIONS
 
 RING = 4
@@ -209,14 +210,13 @@ class _Gpu:
                 raise
             self._turn = (self._turn + 1) % RING
 
-    def play(self, graph: Any = None) -> None:
-        """Let the current stream wait for the last that worked and be that itself; play a graph."""
+    def play(self, *calls: Sequence[Any]) -> None:
+        """Let the current stream wait for the last that worked and be that itself; make calls."""
         while True:
             with self._lock:
                 last = self._last
                 if self._follow(self._cuda.get_current_stream()):
-                    if graph is not None:
-                        graph.launch()
+                    play(calls)
                     return
             with capturing:  # and without the lock, which a thread that captures may wait for
                 self._cuda.runtime.deviceSynchronize()
@@ -257,9 +257,12 @@ class Captured:
         self._gpu, self._graph, self._keeps = gpu, graph, keeps
         self.bytes: int = keeps[0].held.total_bytes()
 
-    def launch(self) -> None:
-        """Launch it on the current stream."""
-        self._gpu.play(self._graph)
+    def launch(self, *calls: Sequence[Any]) -> None:
+        """Launch it on the current stream and make the calls: an interrupt comes before or after.
+
+        That holds for calls of functions that are C's, as `play` says.
+        """
+        self._gpu.play((self._graph.launch,), *calls)
 
 
 def raw_memory(xp: Any, nbytes: int) -> Any:

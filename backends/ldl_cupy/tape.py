@@ -24,7 +24,6 @@ import numpy as np
 
 from ldl.nn.differentiable import DeviceError
 from ldl.precision import get_matmul_precision
-from ldl.prepared import play
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 GRAPHS = 32
@@ -66,7 +65,10 @@ class Stream(Protocol):
         """Bytes of the device."""
 
     def capture(self, work: Any) -> Any:
-        """A graph of what `work()` launches, with a `launch()` of its own; nothing is done yet."""
+        """A graph of what `work()` launches; nothing is done yet.
+
+        Its `launch(*calls)` makes calls after it, as one with it where interrupts are concerned.
+        """
 
 
 class Tape(local):
@@ -155,7 +157,7 @@ class Tape(local):
             found = known[key] = self._captured(calls)
         if isinstance(found, Graph):
             found.put(self._device, [x for _, x in calls])
-            play([(found.launch,), (setattr, self, "graphs", self.graphs + 1)])
+            found.launch((setattr, self, "graphs", self.graphs + 1))
             return
         self.why = found[0] if isinstance(found, tuple) else ""
         for site, numbers in calls:
@@ -199,7 +201,7 @@ class Graph:
                 site.launch(view)
 
         self._graph = device.capture(work)
-        self.launch: Callable[[], None] = self._graph.launch
+        self.launch: Callable[..., None] = self._graph.launch
 
     @property
     def bytes(self) -> int:
