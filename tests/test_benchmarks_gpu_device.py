@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 from time import time
 from types import SimpleNamespace
@@ -166,6 +167,16 @@ def test_a_call_is_warmed_up_on_the_stream_that_captures_it() -> None:
     assert calls == expected
     replay()
     assert calls == [*expected, "launch"]
+
+
+def test_a_graph_keeps_the_arrays_that_it_works_on() -> None:
+    array = np.zeros(4)
+    held = weakref.ref(array)
+    replay = cuda(Calls()).capture(array.sum)
+    del array
+    assert held() is not None, "others would get its memory, which it goes on writing to"
+    del replay
+    assert held() is None
 
 
 def test_a_capture_that_fails_is_ended_and_the_products_are_launched_one_by_one() -> None:

@@ -178,7 +178,10 @@ class Cuda(Device):
             yield meter
 
     def capture(self, function: Call) -> Call:
-        """A CUDA graph of what `function` puts on the current stream; it is called once before."""
+        """A CUDA graph of what `function` puts on the current stream; it is called once before.
+
+        The graph works in the memory of the arrays that `function` holds, so it keeps them.
+        """
         stream = self.cupy.cuda.Stream(non_blocking=True)
         self.wait()
         with stream:
@@ -193,7 +196,7 @@ class Cuda(Device):
                 raise
             graph = stream.end_capture()
 
-        def replay(kept: Any = stream) -> None:
+        def replay(kept: Any = (stream, function)) -> None:
             graph.launch()
 
         return replay
