@@ -191,6 +191,47 @@ def both(loss: Any, x: Any, t: Any) -> tuple[Any, Any]:
     return value, loss.backward()
 
 
+class Giving(nn.Loss):
+    """A loss of one's own that makes what it is told of its batch's losses."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def forward(self, input: Any, target: Any) -> Any:
+        self.keep(input - target)
+        return self.value(abs(input - target))
+
+    def backward(self, grad: Any = None) -> Any:
+        d = self.take()
+        return np.sign(d) / d.size
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda losses: None,
+        lambda losses: losses.mean().reshape(1),
+        lambda losses: losses.mean(axis=1),
+        lambda losses: losses.mean() + 0j,
+        lambda losses: 1j,
+        lambda losses: "1",
+    ],
+)
+def test_a_loss_that_gives_no_number_is_named(value: Any) -> None:
+    x = np.linspace(-1, 1, 12, dtype="float32").reshape(6, 2)
+    model, loss = nn.Sequential(nn.Linear(2, 2)), Giving(value)
+    sgd = optim.SGD(model, 0.1)
+    for call in (
+        lambda: ldl.evaluate(model, (x, x), loss, batch_size=4),
+        lambda: ldl.fit(model, (x, x), loss, sgd, 1, batch_size=2),
+        lambda: ldl.fit(model, (x, x), loss, sgd, 1, batch_size=2, steps_per_launch=3),
+        lambda: ldl.TrainStep(model, loss, sgd, record=False)(x, x),
+    ):
+        with pytest.raises(TypeError, match=r"Giving.*must give one real number") as error:
+            call()
+        one_line(error)
+
+
 @pytest.mark.parametrize("targets", ["labels", "distributions"])
 def test_a_class_that_is_masked_has_no_part_in_a_cross_entropy(targets: str) -> None:
     t: Any = np.array([2, 0])

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from math import prod
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from ldl.arrays import check_kind
+from ldl.arrays import NUMBERS, check_kind
 from ldl.backend import Array, Backend, get_backend
 from ldl.nn.module import Differentiable, check_owned
 from ldl.numbers import real
@@ -239,6 +239,19 @@ class HuberLoss(ElementwiseLoss):
 def total(a: Array) -> Array:
     """The sum of all elements, a float32 at least."""
     return a.sum() if a.dtype.itemsize > 2 else a.astype("float32").sum()
+
+
+def check_scalar(loss: Loss, value: Any) -> Any:
+    """What a loss gave; TypeError where it is not one real number."""
+    array = hasattr(value, "dtype") and value.shape == () and value.dtype.kind in NUMBERS
+    if not (array or isinstance(value, (int, float))):
+        shape = getattr(value, "shape", ())
+        gave = f"shape {tuple(shape)}" if shape else f"a {type(value).__name__}"
+        raise TypeError(
+            f"{loss!r}.forward gave {gave}: it must give one real number, such as losses.mean(), "
+            "unless its reduction is 'none'"
+        )
+    return value
 
 
 def check_batch(loss: Loss, shape: tuple[int, ...]) -> None:

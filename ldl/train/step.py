@@ -13,7 +13,7 @@ from ldl.backend import Array, Recording
 from ldl.data.batching import Arrays
 from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
-from ldl.nn.losses import Loss
+from ldl.nn.losses import Loss, check_scalar
 from ldl.nn.module import Module, check_output
 from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
@@ -252,7 +252,7 @@ def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, 
     """The loss and the output; leaves the gradients in the parameters."""
     model.zero_grad()
     output = check_output(model, model(x))
-    value = loss.forward(output.copy(), y.copy())
+    value = check_scalar(loss, loss.forward(output.copy(), y.copy()))
     model.backward(loss.backward())
     return value, output
 

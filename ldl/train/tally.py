@@ -9,7 +9,7 @@ from math import fsum, isfinite, isnan, nan
 from typing import Any
 
 from ldl.backend import Array, Backend
-from ldl.nn.losses import Loss, total
+from ldl.nn.losses import Loss, check_scalar, total
 from ldl.train.metrics import Metric, Shape
 
 
@@ -45,7 +45,8 @@ class Tally:
         if self._looks:
             with self._named(self.batches):
                 self.loss.check_input(output.copy())
-        self._values.append(total(value) if self.loss.reduction == "none" else _own(value))
+        single = self.loss.reduction != "none"
+        self._values.append(_own(check_scalar(self.loss, value)) if single else total(value))
         if not self._known:
             share = self.loss.denominator(shape, target)
             self._weights.append(share if isinstance(share, (int, float)) else total(share))
