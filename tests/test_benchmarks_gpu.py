@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
+from contextlib import nullcontext
 from pathlib import Path
 from time import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -120,6 +124,30 @@ def test_pytorchs_sides_are_right_and_the_captured_one_refuses_a_processor() -> 
         assert rows[name]["difference"] < 1e-5
         assert rows[name]["how"] == "eager"
     assert rows["PyTorch, whole step in a CUDA graph"]["reason"].endswith("needs a CUDA device")
+
+
+def test_pytorchs_graph_keeps_the_moments_that_it_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    made: list[Any] = []
+
+    class Adam(torch.optim.Adam):  # type: ignore[misc, name-defined]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(weakref.ref(self))
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: stream)
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda entered: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, device: module)
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    placed = torch_cuda.place(nets.fresh_batches(TINY, 0), "cpu")
+    running = torch_cuda.Captured("cuda").build(TINY, TINY.weights(), placed)
+    gc.collect()
+    assert made[0]() is not None, "others would get its memory, which the graph goes on writing to"
+    del running
 
 
 def test_several_steps_a_launch_are_judged_when_train_step_can(

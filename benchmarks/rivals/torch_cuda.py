@@ -162,7 +162,7 @@ class Captured(Side):
                 for slot in state.values():
                     slot.zero_()
 
-        def step() -> Any:
+        def step(kept: Any = whole) -> Any:  # with the optimizer, in whose moments the graph works
             fresh, target = next(turn)
             x.copy_(fresh)
             if y is not x:
