@@ -3,7 +3,7 @@
 typedef long long Size;
 typedef unsigned long long Word;
 constexpr int BLOCK = 256, WARP = 32;
-constexpr Size LEAST = -9223372036854775807 - 1;
+#define LEAST (-9223372036854775807 - 1)
 
 template <typename T> using In = const T* __restrict__;
 template <typename T> using Out = T* __restrict__;
