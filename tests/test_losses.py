@@ -232,6 +232,27 @@ def test_a_loss_that_gives_no_number_is_named(value: Any) -> None:
         one_line(error)
 
 
+@pytest.mark.parametrize(
+    "slope", [lambda d: None, lambda d: 1.0, lambda d: d[:1], lambda d: d[:, :1], lambda d: d.T]
+)
+@pytest.mark.parametrize("last", [nn.ReLU, lambda: nn.Linear(2, 2)])
+def test_a_loss_whose_gradient_is_not_like_its_input_is_named(slope: Any, last: Any) -> None:
+    class Sloping(Giving):
+        def backward(self, grad: Any = None) -> Any:
+            return slope(self.take())
+
+    x = np.linspace(-1, 1, 12, dtype="float32").reshape(6, 2)
+    model, loss = nn.Sequential(nn.Linear(2, 2), last()), Sloping(lambda losses: losses.mean())
+    sgd = optim.SGD(model, 0.1)
+    for call in (
+        lambda: ldl.fit(model, (x, x), loss, sgd, 1, batch_size=3),
+        lambda: ldl.TrainStep(model, loss, sgd, record=False)(x, x),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"Sloping.*backward returned") as error:
+            call()
+        one_line(error)
+
+
 @pytest.mark.parametrize("targets", ["labels", "distributions"])
 def test_a_class_that_is_masked_has_no_part_in_a_cross_entropy(targets: str) -> None:
     t: Any = np.array([2, 0])

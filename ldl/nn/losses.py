@@ -254,6 +254,19 @@ def check_scalar(loss: Loss, value: Any) -> Any:
     return value
 
 
+def check_slope(loss: Loss, grad: Any, input: Array) -> Array:
+    """What a loss's backward returned; TypeError or ValueError where it is not like its input."""
+    if not hasattr(grad, "shape"):
+        kind = "None" if grad is None else f"a {type(grad).__name__}"
+        raise TypeError(f"{loss!r}.backward returned {kind}: it must return ∂L/∂input, an array")
+    if grad.shape != input.shape:
+        raise ValueError(
+            f"{loss!r}.backward returned shape {tuple(grad.shape)} for an input of shape "
+            f"{tuple(input.shape)}: it must give one number an element"
+        )
+    return grad
+
+
 def check_batch(loss: Loss, shape: tuple[int, ...]) -> None:
     """ValueError for a batch without elements."""
     if not shape or 0 in shape:

@@ -13,7 +13,7 @@ from ldl.backend import Array, Recording
 from ldl.data.batching import Arrays
 from ldl.data.noise import Noise
 from ldl.nn.differentiable import Differentiable
-from ldl.nn.losses import Loss, check_scalar
+from ldl.nn.losses import Loss, check_scalar, check_slope
 from ldl.nn.module import Module, check_output
 from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
@@ -253,7 +253,7 @@ def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, 
     model.zero_grad()
     output = check_output(model, model(x))
     value = check_scalar(loss, loss.forward(output.copy(), y.copy()))
-    model.backward(loss.backward())
+    model.backward(check_slope(loss, loss.backward(), output))
     return value, output
 
 
