@@ -280,6 +280,15 @@ def positional_outs(xp: Any, m: Any, x: Any) -> Any:
     return y * 1
 
 
+def filled_part_by_part(xp: Any, m: Any, x: Any) -> Any:
+    y, z = xp.empty((7, 9), dtype="float32"), xp.empty_like(x)
+    for i in range(7):
+        y[i, :4] = x[i % 6] * 2
+        y[i, 4:] = i
+    xp.multiply(x, 2, out=z)
+    return y * 1, z * 1
+
+
 def shapes_and_sizes(xp: Any, m: Any, x: Any) -> Any:
     return x / x.size + x.shape[0] * x.ndim
 
@@ -448,7 +457,7 @@ def test_a_plan_refuses_what_is_no_view_of_its_memory(way: str) -> None:
     out = np.zeros(12, "float32")
     flat = Ref(trace.external(a), (("transpose", ()), ("reshape", (-1,))))
     host = CudaOnHost()
-    place = Hosts(host.connection, host.to_numpy, ()) if way == "device" else None
+    place = Hosts(host.connection, host.to_numpy) if way == "device" else None
     good, bad = (
         Op(np.copyto, (Ref(trace.external(out)),), (x,))
         for x in (Ref(flat.value, (("reshape", (-1,)),)), flat)

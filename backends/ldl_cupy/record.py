@@ -30,31 +30,24 @@ from ldl_numpy.updates import trace_kernel
 class Hosts(Place):
     """Arrays of the host that stand for a device's while a function is traced."""
 
-    def __init__(self, device: Any, to_numpy: Callable[[Any], Host], inputs: Sequence[Any]) -> None:
+    def __init__(self, device: Any, to_numpy: Callable[[Any], Host]) -> None:
         self._device, self._to_numpy = device, to_numpy
-        self._inputs = list(inputs)
         self._hosts: dict[int, tuple[Any, Host]] = {}
         self._devices: dict[int, Any] = {}
 
     def host(self, array: Any) -> Host:
         """The host's array for one of the device, the same whenever it is asked for.
 
-        CannotTraceError for one, no input, that kernels cannot read as it lies; DeviceError for one
-        of another GPU.
+        CannotTraceError for one that kernels cannot read as it lies; DeviceError for one of another
+        GPU.
         """
         if id(array) not in self._hosts:
             here(array, self._device.number())
-            given = any(array is x for x in self._inputs)
-            if not given:
-                _check_lie(array)
+            _check_lie(array)
             made = np.array(self._to_numpy(array), order="C")
             self._hosts[id(array)] = array, made
             self._devices[id(made)] = array
         return self._hosts[id(array)][1]
-
-    def stand(self, array: Any, for_: Any) -> None:
-        """Let the plan use another array of the device in the place of one."""
-        self._devices[id(self.host(for_))] = array
 
     def external(self, array: Host) -> Any:
         """The device's array; constants of the function are copied to it."""
@@ -101,17 +94,15 @@ class DeviceStep(Recorded):
         self._array_type = backend.array_type
         self.gpu: int = backend.connection.number()
         self._check(inputs)
-        hosts = Hosts(backend.connection, backend.to_numpy, inputs)
-        traced = dry_run(function, parts, inputs, hosts.host)
+        held = {id(x): _held(backend, x) for x in inputs}
+        self._inputs = [held[id(x)] for x in inputs]
+        hosts = Hosts(backend.connection, backend.to_numpy)
+        traced = dry_run(function, parts, self._inputs, hosts.host)
         super().__init__(function, parts, traced)
         self.known: Known = {}
         self._precision = get_matmul_precision()
         self._tape: Tape = backend.tape
         self.gather = backend.launcher.take
-        held = {id(x): backend.xp.empty(x.shape, x.dtype) for x in inputs}
-        self._inputs = [held[id(x)] for x in inputs]
-        for memory, x in zip(self._inputs, inputs, strict=True):
-            hosts.stand(memory, x)
         self._sources: dict[Any, _Rows] = {}
         self._kernels = Kernels(backend)
         self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
@@ -166,6 +157,13 @@ class DeviceStep(Recorded):
         """Everything, with the keys of its draws."""
         self._kernels.keys = numbers
         self._plan()
+
+
+def _held(backend: Any, x: Any) -> Any:
+    """A copy of an input, in memory that a plan reads it from: x may be an array of the parts'."""
+    memory = backend.xp.empty(x.shape, x.dtype)
+    memory[...] = x
+    return memory
 
 
 class _Rows:

@@ -47,8 +47,8 @@ def dry_run(
 class DryRun:
     """The function, traced on copies of its parts.
 
-    Their arrays are the parts' own, not to be written to, or `writable` copies. The memory of a
-    gradient that says nothing is written to as it is.
+    Their arrays are the parts' own, not to be written to, or `writable` copies, as gradients always
+    are.
     """
 
     def __init__(
@@ -69,10 +69,7 @@ class DryRun:
         traced = {id(a): trace.wrap(host(a), writable) for a in arrays}
         for p in self.originals:
             if p.grad_buffer is not None:
-                memory = host(p.grad_buffer)
-                held = trace.wrap(memory, writable=p.has_grad)
-                held.array = held.array if p.has_grad else memory
-                traced[id(p.grad_buffer)] = held
+                traced[id(p.grad_buffer)] = trace.wrap(host(p.grad_buffer), writable=True)
         copies = copy.deepcopy(tuple(parts), traced)
         self.parameters = parameters_of(copies)
         backend = TracingBackend(trace, streams)

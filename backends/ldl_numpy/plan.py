@@ -40,7 +40,8 @@ class Plan:
     `inputs` are the traced function's arguments and `results` what it gave. Only operations on
     which a result or an external array depends are done, and of copies those that somebody could
     tell from the source; memory is used again as soon as its last reader has run. A run with other
-    input arrays, of the same shapes, reads those.
+    input arrays, of the same shapes, reads those; copies of those that may lie where it writes, as
+    a gradient and an earlier result do.
     `does` names what is done, in order; what can be linked is then one call.
     """
 
@@ -85,6 +86,8 @@ class Plan:
                     if x.value is value:
                         self._rebind[i].append(bound)
         self.results = [ref.resolve(memory.array(ref.value)) for ref in results]
+        written = [memory.array(value) for value in kept - set(inputs)] if inputs else []
+        self._written = [*{id(x): x for x in map(_owner, written)}.values()]
         for at, ref in enumerate(results):
             if ref.value in inputs:
                 self._rebind[inputs.index(ref.value)].append((self.results, at, ref))
@@ -95,10 +98,19 @@ class Plan:
         for i, array in enumerate(inputs):
             if array is not self._last[i]:
                 self._last[i] = None  # an interrupt may leave a part of them bound
+                meets = any(np.may_share_memory(array, written) for written in self._written)
+                read = array.copy() if meets else array
                 for bound in self._rebind[i]:
-                    _bind(array, *bound)
-                self._last[i] = array
+                    _bind(read, *bound)
+                self._last[i] = read
         play(self.calls)
+
+
+def _owner(array: Host) -> Host:
+    """The array whose memory this is a view of; gradients that are packed have one for all."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _forget(ops: Iterable[Op], inputs: Sequence[Value]) -> None:

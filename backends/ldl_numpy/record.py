@@ -115,8 +115,8 @@ class PlannedStep(Recorded):
         inputs: Sequence[Host],
         fuse: Fuse | None,
     ) -> None:
-        straight = {id(x): _straight(x) for x in inputs}
-        inputs = [straight[id(x)] for x in inputs]
+        held = {id(x): np.array(x, order="C") for x in inputs}  # one may be an array of the parts'
+        inputs = [held[id(x)] for x in inputs]
         traced = dry_run(function, parts, inputs, _itself)
         super().__init__(function, parts, traced)
         values = [traced.trace.external(array) for array in inputs]

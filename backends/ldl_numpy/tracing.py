@@ -36,7 +36,7 @@ class TracedNamespace:
         self._trace = trace
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(np, name)
+        found = np.zeros if name == "empty" else getattr(np, name)  # which is not what lies there
         if name in ("zeros", "ones", "full", "empty", "arange", "eye", "linspace", "array"):
             return partial(self._make, found)
         if name in ("asarray", "ascontiguousarray"):
