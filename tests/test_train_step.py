@@ -332,6 +332,41 @@ def test_a_layer_that_cannot_be_played_is_named_once_and_runs_its_own_code(
         assert len(getattr(step.model[1], "seen", [1] * 4)) == 4
 
 
+class Shy(Branching):
+    def __repr__(self) -> str:
+        raise RuntimeError("no name")
+
+
+def test_a_layer_that_cannot_be_played_may_have_no_repr(how: str) -> None:
+    played, own = pair(lambda: nn.Sequential(nn.Linear(6, 3), Shy()), nn.CrossEntropyLoss)
+    with pytest.warns(UserWarning, match="layer by layer, which is slower: Shy looks"):
+        assert_agree(played(X, LABELS), own(X, LABELS), how)
+
+
+class Slow(nn.Module):
+    late = False
+
+    def forward(self, x: Any) -> Any:
+        if Slow.late:
+            Slow.late = False
+            raise TimeoutError("a signal's handler")
+        self.keep(x)
+        return x * 2
+
+    def backward(self, grad: Any) -> Any:
+        self.take()
+        return grad * 2
+
+
+def test_a_timeout_while_a_step_is_recorded_is_the_programs(how: str) -> None:
+    played, own = pair(lambda: nn.Sequential(nn.Linear(6, 3), Slow()), nn.CrossEntropyLoss)
+    Slow.late = True
+    with pytest.raises(TimeoutError):
+        played(X, LABELS)
+    assert_agree(played(X, LABELS), own(X, LABELS), how)
+    assert_played(played)
+
+
 def test_mistakes_are_reported_as_without_recording(how: str) -> None:
     played, own = pair(network, nn.CrossEntropyLoss)
     for step in (played, own):

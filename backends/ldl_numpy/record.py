@@ -168,13 +168,21 @@ class Unplayed(Recording):
 
 
 def reason(error: BaseException) -> str:
-    """Which layer cannot be recorded, and why, in one line."""
+    """Which layer cannot be recorded, and why, in one line.
+
+    A timeout, which a signal's handler may raise anywhere, is raised again.
+    """
+    if isinstance(error, TimeoutError):
+        raise error
     layer, traceback = None, error.__traceback__
     while traceback is not None:
         found = traceback.tb_frame.f_locals.get("self")
         if isinstance(found, Differentiable):
             layer = found
         traceback = traceback.tb_next
-    where = f"{layer!r} " if layer is not None else ""
+    try:
+        where = f"{layer!r} " if layer is not None else ""
+    except Exception:  # it is a layer whose copy was not finished, or has a repr of its own
+        where = f"{type(layer).__name__} "
     what = str(error) if isinstance(error, CannotTraceError) else f"{type(error).__name__}: {error}"
     return where + what.partition("\n")[0]

@@ -40,7 +40,8 @@ class TrainStep:
 
     Recordings take at most `ldl.caches.STEPS` bytes beside the one in use; the least recently used
     goes first. A step that is interrupted, or fails, has been done or has not: weights, optimizer
-    and random numbers are as before it or as after it.
+    and random numbers are as before it or as after it, unless the optimizer's `update` is one of
+    your own.
     """
 
     def __init__(
