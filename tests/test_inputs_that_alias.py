@@ -1,4 +1,4 @@
-"""Inputs that lie in memory of the model's, the optimizer's or the last step's are read as they are."""
+"""Inputs that lie in memory of the model, the optimizer or the last step are read as they are."""
 
 from __future__ import annotations
 
