@@ -53,6 +53,20 @@ def test_only_files_with_a_test_for_a_gpu_are_collected() -> None:
     assert "test_fit.py" not in "".join(command)
 
 
+def test_what_cupy_warns_of_when_it_is_imported_skips_no_test(tmp_path: Path) -> None:
+    (tmp_path / "cupy").mkdir()
+    (tmp_path / "cupy" / "__init__.py").write_text("from cupy import _environment\n")
+    warns = "import warnings\nwarnings.warn('multiple CuPy packages are installed')\n"
+    (tmp_path / "cupy" / "_environment.py").write_text(warns)
+    (tmp_path / "test_it.py").write_text("def test_it():\n    import cupy\n")
+    python, *options = outside.pytest_command(rehearse=True)
+    command = [python, *(x for x in options if not x.endswith(".py")), str(tmp_path / "test_it.py")]
+    command += ["-c", str(outside.ROOT / "pyproject.toml"), f"--rootdir={outside.ROOT}"]
+    path = {"PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(command, env=path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+
+
 # ---- the table -------------------------------------------------------------------------------
 
 

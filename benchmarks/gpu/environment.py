@@ -51,6 +51,7 @@ LIBRARIES = {
     "cudart": "nvidia-cuda-runtime",
     "cuda_runtime": "nvidia-cuda-runtime",
     ".h": "nvidia-cuda-runtime",
+    "CUDA headers": "nvidia-cuda-runtime",
 }
 """Texts of an error, and the package of CUDA that is missing then; for CUDA 12 with -cu12."""
 
@@ -151,7 +152,9 @@ def require(modules: dict[str, str]) -> None:
 def library(error: BaseException) -> BaseException:
     """Missing where an error tells of a library that cannot be loaded; else the error itself."""
     text = str(error)
-    absent = re.search(r"cannot open|failed to load|not found|Failure finding|No such file", text)
+    absent = re.search(
+        r"cannot open|[Ff]ailed to (load|find)|not found|Failure finding|No such file", text
+    )
     package = next((p for part, p in LIBRARIES.items() if part.lower() in text.lower()), None)
     if not (absent and package):
         return error

@@ -90,6 +90,7 @@ def pytest_command(rehearse: bool) -> list[str]:
         *("-o", "addopts=--import-mode=importlib", "-m", "not gpu" if rehearse else "gpu"),
         *("-v", "-rfEs", "--tb=short", "--no-header", "--durations=10"),
         *("-W", "default::DeprecationWarning", "-W", "default::PendingDeprecationWarning"),
+        *("-W", "default::UserWarning:cupy._environment"),  # of how CuPy was installed
         *("--continue-on-collection-errors", *map(str, modules)),
     ]
 
