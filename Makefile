@@ -12,12 +12,13 @@ OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gpu $(GPU) gpu-wheels clean
+.PHONY: help demo test test-long lint bench gpu $(GPU) gpu-wheels clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   train the denoising autoencoder (about a minute) and show what it did"
 	@echo "make test   run the tests, on a CPU alone"
+	@echo "make test-long  2,000 random programs in each of four ways, and faults for them to find"
 	@echo "make lint   ruff, ruff format and mypy --strict"
 	@echo "make bench  time everything beside other libraries, ten minutes on an idle machine"
 	@echo "make gpu    on a machine with a CUDA GPU: check, tests and benchmarks, eight minutes"
@@ -33,6 +34,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest tests/test_rewriting.py -k random --programs 2000
+	$(BIN)/python -m pytest tests/test_planted_faults.py -m planted
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

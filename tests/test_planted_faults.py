@@ -1,4 +1,7 @@
-"""Faults planted in what traces, plans and rewrites: the random programs find each of them."""
+"""Faults planted in what traces, plans and rewrites: the random programs find each of them.
+
+They read and write memory that is not theirs, and so run by themselves: pytest -m planted.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ from ldl_numpy import (
 )
 from ldl_numpy import source as source_of_loops
 from test_rewriting import gathered
+
+pytestmark = pytest.mark.planted
 
 
 class Fault(NamedTuple):

@@ -82,9 +82,8 @@ def _facts(part: Differentiable) -> dict[str, Any]:
     if replaced:
         raise CannotTraceError(f"{part!r} has a {replaced[0]} of its own")
     for name, value in list(facts.items()):
-        state = _dice(value)
-        if state is not None:
-            facts[f"the random state of {name}"] = {"state": Dice(state)}
+        if _dice(value) is not None:
+            facts[f"the random state of {name}"] = facts.pop(name)
     seen: set[int] = set()
     return {name: _snapshot(value, seen) for name, value in facts.items()}
 
