@@ -270,7 +270,13 @@ def gathered_by_indices(xp: Any, m: Any, x: Any) -> Any:
 
 
 def contiguous(xp: Any, m: Any, x: Any) -> Any:
-    return xp.ascontiguousarray(x.T).reshape(-1) * 2, x.T.copy().reshape(8, 3), xp.copy(x.T) + 1
+    fortran = (x * 2).copy("F")
+    return (
+        xp.ascontiguousarray(x.T).reshape(-1) * 2,
+        x.T.copy().reshape(8, 3, order="C"),
+        xp.copy(x.T) + 1,
+        fortran.T.reshape(-1) + fortran.copy(order="K").reshape(-1),
+    )
 
 
 def positional_outs(xp: Any, m: Any, x: Any) -> Any:

@@ -199,8 +199,8 @@ class Traced(Views, NDArrayOperatorsMixin):
             return self
         return self.trace.add(copy_into, (self,), None, self.array.astype(dtype), ufunc="astype")
 
-    def copy(self) -> Any:
-        return self.trace.add(copy_into, (self,), None, self.array.copy(), ufunc="positive")
+    def copy(self, order: Any = "C") -> Any:
+        return self.trace.add(copy_into, (self,), None, self.array.copy(order), ufunc="positive")
 
     argmax = partialmethod(_method, "argmax")
     argmin = partialmethod(_method, "argmin")

@@ -85,7 +85,12 @@ class Views:
         return made
 
     T = property(lambda self: self._view("transpose"))
-    reshape = partialmethod(_view, "reshape")
+
+    def reshape(self, *shape: Any, order: str = "C") -> Any:
+        if order != "C":
+            raise CannotTraceError(f"calls reshape with order={order!r}")
+        return self._view("reshape", *shape)
+
     transpose = partialmethod(_view, "transpose")
     swapaxes = partialmethod(_view, "swapaxes")
 
