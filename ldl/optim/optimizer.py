@@ -17,6 +17,7 @@ from ldl.numbers import number, optional_positive, pythonic
 from ldl.optim.clipping import clip_arrays
 from ldl.optim.flat import FlatStore
 from ldl.optim.loading import load_state
+from ldl.optim.options import changed, groups_of, noted
 from ldl.optim.owners import hand_over, own
 from ldl.optim.schedules import Schedule, as_schedule
 from ldl.optim.updates import Updates, is_own
@@ -33,9 +34,6 @@ SETTLE = 32
 They decay to subnormal numbers and stay there, since rounding keeps the smallest from decaying, and
 a processor takes a hundred cycles for each.
 """
-
-PLAIN = frozenset({float, int, bool, list, str, type(None)})
-"""The types of a group's options once they were checked."""
 
 
 class Optimizer:
@@ -81,10 +79,11 @@ class Optimizer:
         self.step_count = 0
         self._updates = Updates()
         self._packed: object = None
+        self._checked: dict[int, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
         self._stores: list[list[FlatStore]] = []
         taken: set[int] = set()
-        for given in _groups(params):
+        for given in groups_of(params):
             parameters = list(given.pop("params"))
             unknown = given.keys() - defaults.keys()
             if unknown:
@@ -111,7 +110,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is prepared for these arrays."""
-        return {**vars(self), "_updates": Updates(), "_packed": None}
+        return {**vars(self), "_updates": Updates(), "_packed": None, "_checked": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over what a copy holds; the copied schedule is the copy's."""
@@ -175,8 +174,9 @@ class Optimizer:
         counts: list[Any] = [(setattr, self, "step_count", self.step_count + 1)]
         factor = self.schedule(self.step_count)
         for group, stores in zip(self.param_groups, self._stores, strict=True):
-            if not PLAIN.issuperset(map(type, group.values())):
+            if changed(group, self._checked.get(id(group), {})):
                 group.update(self.check({k: v for k, v in group.items() if k != "params"}))
+                self._checked[id(group)] = noted(group)
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
                 self.have(store, self._slots(group))
@@ -282,19 +282,12 @@ class Optimizer:
         return [(i, store, k) for i, (store, k) in enumerate(places)]
 
     def _clip(self) -> None:
-        if self.clip_norm is None and self.clip_value is None:
+        norm = optional_positive("clip_norm", self.clip_norm)
+        value = optional_positive("clip_value", self.clip_value)
+        if norm is None and value is None:
             return
         grads = [store.stretch(run)[1] for store in self.stores for run, _ in store.runs()]
         if grads:
-            key = "clip", self.clip_norm, self.clip_value, *map(id, grads)
-            clip = partial(clip_arrays, self.backend, grads, self.clip_norm, self.clip_value)
+            key = "clip", norm, value, *map(id, grads)
+            clip = partial(clip_arrays, self.backend, grads, norm, value)
             self._updates.deferred(key, lambda: self.backend.deferred(clip))
-
-
-def _groups(params: Parameters) -> list[dict[str, Any]]:
-    if isinstance(params, Module):
-        return [{"params": params.parameters()}]
-    listed: list[Any] = list(params)
-    if listed and all(isinstance(item, dict) for item in listed):
-        return [dict(item) for item in listed]
-    return [{"params": listed}]
