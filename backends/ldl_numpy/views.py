@@ -87,6 +87,7 @@ class Views:
     T = property(lambda self: self._view("transpose"))
 
     def reshape(self, *shape: Any, order: str = "C") -> Any:
+        """What is seen in C order; CannotTraceError for another."""
         if order != "C":
             raise CannotTraceError(f"calls reshape with order={order!r}")
         return self._view("reshape", *shape)
