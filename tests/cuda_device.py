@@ -279,8 +279,7 @@ class Stream:
     def _launch(self, captured: list[Node], *calls: Any) -> None:
         self.log.append("graph")
         self.turn()
-        self._put(lambda: self._play(captured))
-        play(calls)
+        play([(self._put, partial(self._play, captured)), *calls])
 
     def _play(self, captured: list[Node]) -> None:
         lanes = [[node for node in captured if node.lane == lane] for lane in (0, 1)]
