@@ -352,6 +352,25 @@ def test_a_fit_that_was_interrupted_leaves_a_model_to_use_and_a_checkpoint_to_re
     assert resumed > 5
 
 
+def test_a_fit_that_is_interrupted_as_it_ends_leaves_a_model_in_eval_mode(monkeypatch: Any) -> None:
+    model, eval_mode, left = network(), nn.Module.eval, [1]
+
+    def interrupted(self: nn.Module) -> nn.Module:
+        if left and self is model:
+            left.clear()
+            raise KeyboardInterrupt
+        return eval_mode(self)
+
+    def last(run: ldl.Run) -> None:
+        monkeypatch.setattr(nn.Module, "eval", interrupted)
+
+    x = np.concatenate(ROWS[:3])
+    with pytest.raises(KeyboardInterrupt):
+        ldl.fit(model, (x, x), nn.MSELoss(), optim.SGD(model, 0.1), 1, callbacks=[last])
+    assert not left
+    assert not any(module.training for module in model.modules())
+
+
 def test_a_resume_that_was_interrupted_can_be_made_again(tmp_path: Path) -> None:
     path = tmp_path / "run.ldl"
     expected = fitting(None, 3)

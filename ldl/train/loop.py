@@ -183,6 +183,11 @@ def fit(
         for hook in hooks:
             hook.on_fit_end(run)
     finally:
-        model.eval()
-        bar.close()
+        try:
+            model.eval()
+        except BaseException:  # an interrupt came in the middle of it
+            model.eval()
+            raise
+        finally:
+            bar.close()
     return run.history
