@@ -174,13 +174,13 @@ class CupyBackend(Backend):
 
         self.connection.turn()
         try:
-            return record.Prepared(self, kernel, arrays, numbers, constants)
+            return record.CompiledUpdate(self, kernel, arrays, numbers, constants)
         except Exception as error:
             if kernel not in self._unprepared:
                 self._unprepared.add(kernel)
                 why = reason(error)
                 warnings.warn(f"{kernel} runs as array code, which is slower: {why}", stacklevel=2)
-            return record.InPlace(self, kernel, arrays, numbers, constants)
+            return record.Update(self, kernel, arrays, numbers, constants)
 
     def deferred(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """The function, called when the tape closes."""

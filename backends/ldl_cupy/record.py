@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ldl import prepared
 from ldl.nn.differentiable import DeviceError
 from ldl.nn.module import Differentiable
 from ldl.precision import get_matmul_precision
+from ldl.prepared import Prepared
 from ldl_cupy.kernels import Kernels
 from ldl_cupy.launch import here
 from ldl_cupy.layout import ALIGNED
@@ -186,54 +186,8 @@ class _Rows:
         self._step.launch(numbers)
 
 
-class Prepared(prepared.Prepared):
-    """A kernel that works in place on vectors, as one launch: a site of the backend's tape."""
-
-    def __init__(
-        self,
-        backend: Any,
-        kernel: str,
-        arrays: tuple[Any, ...],
-        numbers: tuple[str, ...],
-        constants: dict[str, Any],
-    ) -> None:
-        super().__init__(arrays, self._noted)
-        self.known: Known = {}
-        self.gpu: int = backend.connection.number()
-        self._tape: Tape = backend.tape
-        self._dtype = arrays[0].dtype
-        for array in arrays:
-            if array is not None:
-                _check_lie(array)
-        size = len(arrays[0])
-        few = 16 if size % 4 == 0 else 17
-        stand = [None if a is None else np.ones(few, a.dtype) for a in arrays]
-        held = {name: np.ones((), self._dtype) for name in numbers}
-        trace = trace_kernel(kernel, stand, held, constants)
-        kernels = Kernels(backend)
-        kept = trace.changed()
-        (op,) = kernels.fuse(needed(trace.ops, kept), kept)
-        self.texts = kernels.texts
-        source: CudaSource = op.run.args[0]
-        source.columns = size
-        placed = {id(h): a for h, a in zip(stand, arrays, strict=True) if a is not None}
-        order = {id(h): i for i, h in enumerate(held.values())}
-        self._places: list[Any] = []
-        for ref in (*op.inputs, *op.outputs):
-            at = id(ref.value.external)
-            self._places.append(placed[at] if at in placed else order[at])
-        self._kernel = op.run
-
-    def _noted(self, *values: float) -> None:
-        self._tape.call(self, np.array(values, self._dtype))
-
-    def launch(self, numbers: Any) -> None:
-        """Run it with the numbers in an array of the device."""
-        self._kernel(*[numbers[x : x + 1] if isinstance(x, int) else x for x in self._places])
-
-
-class InPlace(prepared.Prepared):
-    """The generic body of a kernel that has not been compiled: a site of the backend's tape."""
+class Update(Prepared):
+    """The generic body of a kernel that works in place on vectors: a site of the backend's tape."""
 
     def __init__(
         self,
@@ -258,6 +212,45 @@ class InPlace(prepared.Prepared):
         """Run it with the numbers in an array of the device."""
         views = [numbers[i : i + 1].reshape(()) for i in range(len(self._names))]
         self._body(**dict(zip(self._names, views, strict=True)))
+
+
+class CompiledUpdate(Update):
+    """The same as one launch of a kernel of its own, which is compiled now."""
+
+    def __init__(
+        self,
+        backend: Any,
+        kernel: str,
+        arrays: tuple[Any, ...],
+        numbers: tuple[str, ...],
+        constants: dict[str, Any],
+    ) -> None:
+        super().__init__(backend, kernel, arrays, numbers, constants)
+        for array in arrays:
+            if array is not None:
+                _check_lie(array)
+        size = len(arrays[0])
+        few = 16 if size % 4 == 0 else 17
+        stand = [None if a is None else np.ones(few, a.dtype) for a in arrays]
+        held = {name: np.ones((), self._dtype) for name in numbers}
+        trace = trace_kernel(kernel, stand, held, constants)
+        kernels = Kernels(backend)
+        kept = trace.changed()
+        (op,) = kernels.fuse(needed(trace.ops, kept), kept)
+        self.texts = kernels.texts
+        source: CudaSource = op.run.args[0]
+        source.columns = size
+        placed = {id(h): a for h, a in zip(stand, arrays, strict=True) if a is not None}
+        order = {id(h): i for i, h in enumerate(held.values())}
+        self._places: list[Any] = []
+        for ref in (*op.inputs, *op.outputs):
+            at = id(ref.value.external)
+            self._places.append(placed[at] if at in placed else order[at])
+        self._kernel = op.run
+
+    def launch(self, numbers: Any) -> None:
+        """Run it with the numbers in an array of the device."""
+        self._kernel(*[numbers[x : x + 1] if isinstance(x, int) else x for x in self._places])
 
 
 class Deferred:
