@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -79,10 +81,14 @@ def at_every_line(
     `check` looks at what is left. Returns how many interrupts there were.
     """
     count = 0
-    while True:
-        made = make()
-        where = interrupt(lambda made=made: act(made), count * every)
-        if where is None:
-            return count
-        check(made, where)
-        count += 1
+    with warnings.catch_warnings():
+        # A file that is open, but in no `with` yet, is closed when it is collected.
+        warnings.simplefilter("ignore", ResourceWarning)
+        while True:
+            made = make()
+            where = interrupt(lambda made=made: act(made), count * every)
+            if where is None:
+                gc.collect()
+                return count
+            check(made, where)
+            count += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 
 import ldl
 import ldl_numpy
-from ldl import nn, optim, random
+from ldl import nn, optim
 from ldl_numpy import source
 
 program: Any = pytest.importorskip("ldl_numpy.program")
@@ -128,26 +127,38 @@ def test_a_disabled_compiler_is_as_none(monkeypatch: Any, asked_anew: None) -> N
     ldl.fit(model, X, nn.MSELoss(), optim.SGD(model), 1, progress=False)
 
 
+FORKS = """
+import os, threading
+import ldl
+from ldl import random
+from ldl_numpy import program
+
+locks = [program.loading, program.lock, random._lock, ldl.backend._lock]
+stop = threading.Event()
+
+def hold(lock):
+    while not stop.is_set():
+        with lock:
+            sum(range(2000))
+
+threads = [threading.Thread(target=hold, args=(lock,)) for lock in locks]
+for thread in threads:
+    thread.start()
+try:
+    for _ in range(10):
+        child = os.fork()
+        if not child:
+            os._exit(0 if all(lock.acquire(timeout=5) for lock in locks) else 1)
+        assert os.waitpid(child, 0)[1] == 0, "a lock is held in the child"
+finally:
+    stop.set()
+    for thread in threads:
+        thread.join()
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_finds_every_lock_free() -> None:
-    locks: list[Any] = [program.loading, program.lock, random._lock, ldl.backend._lock]
-    stop = threading.Event()
-
-    def hold(lock: Any) -> None:
-        while not stop.is_set():
-            with lock:
-                sum(range(2000))
-
-    threads = [threading.Thread(target=hold, args=(lock,)) for lock in locks]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(10):
-            child = os.fork()
-            if not child:
-                os._exit(0 if all(lock.acquire(timeout=5) for lock in locks) else 1)
-            assert os.waitpid(child, 0)[1] == 0
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    folders = os.pathsep.join(str(Path(str(m.__file__)).parents[1]) for m in (ldl, ldl_numpy))
+    environment = os.environ | {"PYTHONPATH": folders}
+    subprocess.run([sys.executable, "-c", FORKS], env=environment, check=True)
