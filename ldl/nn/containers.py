@@ -32,7 +32,7 @@ class Sequential(Module):
         """The gradient through f_n, …, f_1."""
         for layer in reversed(self.layers):
             grad = check_gradient(layer, layer.backward(grad))
-        return grad if self.layers else grad.copy()
+        return grad
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The layers, named by their positions."""
@@ -127,7 +127,7 @@ class Flatten(Module):
     def backward(self, grad: Array) -> Array:
         """Grad in the shape of x."""
         check_batch(self, grad)
-        return grad.reshape(self.take()).copy()
+        return grad.reshape(self.take())
 
 
 def check_parts(whole: Module, *parts: object) -> None:

@@ -37,4 +37,4 @@ class Dropout(Module):
         """m ⊙ g / (1 - p); g itself where the layer alone was in eval mode."""
         check_floating(self, grad)
         mask: Array = self.take()
-        return grad.copy() if mask is None else grad * mask
+        return grad if mask is None else grad * mask
