@@ -125,7 +125,7 @@ def _flat(a: Any) -> Any:
 class Node(NamedTuple):
     """A piece of captured work."""
 
-    lane: int
+    queue: int
     work: Any
     after: int | None
 
@@ -186,7 +186,7 @@ class Stream:
         self._queues.clear()
 
     def _note(self, work: Any, after: int | None = None) -> None:
-        """A node of the graph: after those before it in its lane, and `after` many of the other."""
+        """A node: after those before it in its queue and `after` many of the other."""
         assert self._captured is not None
         self._captured.append(Node(self._lane, work, after))
 
@@ -253,8 +253,8 @@ class Stream:
             captured = self._captured
         finally:
             self._captured = None
-        joined = max((node.after or 0 for node in captured if node.lane == 0), default=0)
-        assert joined == sum(node.lane for node in captured), "the second stream was not joined"
+        joined = max((node.after or 0 for node in captured if node.queue == 0), default=0)
+        assert joined == sum(node.queue for node in captured), "the second stream was not joined"
         self.log.append("end")
         return SimpleNamespace(launch=partial(self._launch, captured))
 
@@ -262,14 +262,14 @@ class Stream:
         if self._captured is None:
             work()
             return None
-        fork = sum(node.lane == 0 for node in self._captured)
+        fork = sum(node.queue == 0 for node in self._captured)
         self._lane = 1
         try:
             self._note(lambda: None, fork)
             work()
         finally:
             self._lane = 0
-        return sum(node.lane for node in self._captured)
+        return sum(node.queue for node in self._captured)
 
     def join(self, done: Any) -> None:
         assert (done is None) == (self._captured is None)
@@ -282,16 +282,16 @@ class Stream:
         play([(self._put, partial(self._play, captured)), *calls])
 
     def _play(self, captured: list[Node]) -> None:
-        lanes = [[node for node in captured if node.lane == lane] for lane in (0, 1)]
+        queues = [[node for node in captured if node.queue == queue] for queue in (0, 1)]
         done = [0, 0]
-        while done != [len(lane) for lane in lanes]:
-            lane = int(self._turns.integers(2))
-            if done[lane] == len(lanes[lane]):
+        while done != [len(queue) for queue in queues]:
+            queue = int(self._turns.integers(2))
+            if done[queue] == len(queues[queue]):
                 continue
-            node = lanes[lane][done[lane]]
-            if done[1 - lane] >= (node.after or 0):
+            node = queues[queue][done[queue]]
+            if done[1 - queue] >= (node.after or 0):
                 node.work()
-                done[lane] += 1
+                done[queue] += 1
 
 
 def _check_apart(out: Any, *operands: Any) -> None:
@@ -309,17 +309,17 @@ class Gemm:
         assert out.shape == np.matmul(np.ones(a.shape), np.ones(b.shape)).shape
         return (epilogue or a.dtype.name) in self.has
 
-    def matmul_halves(self, a: Any, b: Any, out: Any) -> None:
-        held, halves = np.asarray(out), _plain((a, b))
-        assert {x.dtype for x in halves} == {np.dtype("u2")}
-        assert not any(x.ctypes.data % 16 for x in (*halves, held))
-        _check_apart(held, *halves)
+    def matmul_bf16(self, a: Any, b: Any, out: Any) -> None:
+        held, narrow = np.asarray(out), _plain((a, b))
+        assert {x.dtype for x in narrow} == {np.dtype("u2")}
+        assert not any(x.ctypes.data % 16 for x in (*narrow, held))
+        _check_apart(held, *narrow)
 
         def product() -> None:
-            left, right = map(widened, halves)
+            left, right = map(widened, narrow)
             np.copyto(held, left @ right)
 
-        self.stream.do("matmul_halves", product)
+        self.stream.do("matmul_bf16", product)
 
     def matmul_bias(self, a: Any, b: Any, bias: Any, out: Any) -> None:
         given, held = _plain((a, b, bias)), np.asarray(out)

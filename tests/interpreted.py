@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ldl.compiler.body import KINDS
+from ldl.compiler.loops import Loop
+from ldl.compiler.operations import Op, Value
 from ldl_cupy.kernels import Kernels
 from ldl_numpy import blas, program
-from ldl_numpy.body import KINDS
-from ldl_numpy.loops import Loop
 from ldl_numpy.source import Source
-from ldl_numpy.trace import Op, Value
 
 NAMES: dict[str, Any] = {"np": np, "f4": np.float32, "f8": np.float64, "i8": np.int64}
 for _name in ("exp", "log", "log1p", "expm1", "tanh"):

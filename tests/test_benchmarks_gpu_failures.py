@@ -90,11 +90,11 @@ def test_a_side_that_changes_its_ways_is_said_to() -> None:
 
 
 def test_a_watch_tells_graphs_from_pieces() -> None:
-    tape = SimpleNamespace(graphs=3, singles=2, why="")
-    watch = Watch(SimpleNamespace(tape=tape))
-    tape.graphs += 1
+    capture = SimpleNamespace(graphs=3, singles=2, why="")
+    watch = Watch(SimpleNamespace(capture=capture))
+    capture.graphs += 1
     assert watch() == ("graph", "")
-    tape.graphs, tape.singles = 6, 4
+    capture.graphs, capture.singles = 6, 4
     assert watch() == ("kernel by kernel", "2 pieces, 2 graphs")
 
 

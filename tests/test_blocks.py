@@ -14,10 +14,10 @@ import ldl
 import ldl_numpy
 from catalog import LOSSES, ROWS, named
 from ldl import nn, optim, random
+from ldl.compiler.select import CHUNK, Select
 from ldl_numpy import blocks, uniform
 from ldl_numpy.blocks import Blocks
 from ldl_numpy.record import PlannedStep
-from ldl_numpy.select import CHUNK, Select
 from test_train_step import Scale
 
 rng = np.random.default_rng(0)

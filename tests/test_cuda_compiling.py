@@ -12,7 +12,7 @@ import cuda_host
 import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
-from ldl_numpy.record import Unplayed
+from ldl.compiler.recorded import Unplayed
 from test_cuda_steps import assert_follows, assert_graph, pair, sgd
 from test_train_step import OPTIMIZERS
 

@@ -19,9 +19,9 @@ import nvrtc
 from catalog import LOSSES, ROWS, named
 from cuda_device import CudaOnHost
 from ldl import nn, optim
+from ldl_cupy.capture import Graph
 from ldl_cupy.launch import common
 from ldl_cupy.record import DeviceStep
-from ldl_cupy.tape import Graph
 from test_train_step import OPTIMIZERS, Scale, network
 
 rng = np.random.default_rng(0)
@@ -200,15 +200,15 @@ def test_what_cannot_be_captured_is_launched_piece_by_piece_and_said_once(host: 
     for _ in range(2):
         assert_follows(played, own, X, LABELS)
     assert "graph" not in host.connection.log
-    assert (host.tape.graphs, host.tape.singles) == (0, 4 * 2), "a recording and an update each"
-    assert host.tape.why == "fill_uniform cannot be captured"
+    assert (host.capture.graphs, host.capture.singles) == (0, 4 * 2), "each its own"
+    assert host.capture.why == "fill_uniform cannot be captured"
 
 
 def test_a_tape_counts_its_graphs_and_what_was_launched_before_there_was_one(host: Any) -> None:
     played, own = pair(network, nn.CrossEntropyLoss, optim.Adam, host)
     for graphs in (0, 1, 2):
         assert_follows(played, own, X, LABELS)
-        assert (host.tape.graphs, host.tape.singles, host.tape.why) == (graphs, 2, "")
+        assert (host.capture.graphs, host.capture.singles, host.capture.why) == (graphs, 2, "")
 
 
 class Counts(nn.Identity):

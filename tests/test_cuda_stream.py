@@ -17,8 +17,8 @@ import pytest
 from fake_cublaslt import CUDARuntimeError, FakeCupy, free
 from interrupts import interrupt
 from ldl_cupy import device as module
+from ldl_cupy.capture import Capture
 from ldl_cupy.device import Device
-from ldl_cupy.tape import Tape
 
 
 class OutOfMemoryError(Exception):
@@ -373,19 +373,19 @@ class Site:
 def test_a_graph_is_counted_exactly_when_it_was_launched_wherever_an_interrupt_comes(
     cuda: Cuda,
 ) -> None:
-    tape, site = Tape(device_of(cuda)), Site()
+    capture, site = Capture(device_of(cuda)), Site()
 
     def step() -> None:
-        with tape:
-            tape.call(site, np.zeros(4, np.uint64))
+        with capture:
+            capture.call(site, np.zeros(4, np.uint64))
 
     for _ in range(3):
         step()
     for line in count():
         cuda.log.clear()
-        before = tape.graphs
+        before = capture.graphs
         where = interrupt(step, line)
-        assert tape.graphs - before == cuda.log.count("launch on default"), where
+        assert capture.graphs - before == cuda.log.count("launch on default"), where
         if where is None:
             break
     assert line > 20

@@ -11,7 +11,7 @@ import cuda_host
 import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
-from ldl_cupy.tape import Graph
+from ldl_cupy.capture import Graph
 from test_cuda_steps import LABELS, X, pair, sgd
 from test_train_step import network
 

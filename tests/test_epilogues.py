@@ -10,10 +10,10 @@ import pytest
 import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
+from ldl.compiler.dryrun import dry_run
+from ldl.compiler.plan import needed
 from ldl.nn.module import evaluation
 from ldl_cupy.epilogues import with_epilogues
-from ldl_numpy.dryrun import dry_run
-from ldl_numpy.plan import needed
 from test_cuda_steps import X, assert_follows, assert_graph, pair, sgd
 
 ALL = {"bias", "sums_a", "sums_b"}

@@ -145,14 +145,14 @@ def test_operands_of_16_bits_are_bfloat16_and_their_product_is_float32(lt: FakeL
     out = host(np.empty((5, 4), "f"))
     for precision in ("float32", "bf16"):
         ldl.set_matmul_precision(precision)
-        gemm.matmul_halves(host(a), host(b), out)
+        gemm.matmul_bf16(host(a), host(b), out)
         np.testing.assert_allclose(out, exact, rtol=1e-5)
         assert lt.runs[-1]["compute"] == 68, "float32 sums of what is stored"
     np.testing.assert_array_equal(gemm.matmul(host(a), host(b)), a @ b)
     assert gemm.cupy.products == 1, "a user's own numbers of 16 bits are whole numbers"
     lt.refused = {"DEFAULT"}
     with pytest.raises(RuntimeError, match=r"set_matmul_precision\('float32'\)"):
-        gemm.matmul_halves(host(a[:3]), host(b), host(np.empty((3, 4), "f")))
+        gemm.matmul_bf16(host(a[:3]), host(b), host(np.empty((3, 4), "f")))
 
 
 def test_what_is_offered_is_asked_without_arrays_once(lt: FakeLt) -> None:

@@ -102,7 +102,7 @@ def test_operands_of_16_bits_are_bfloat16(size: Any) -> None:
     a, b, _ = numbers(*size, "float32")
     a, b = narrowed(a), narrowed(b)
     found = cupy.empty((size[0], size[2]), "f")
-    gemm.matmul_halves(device(a), device(b), found)
+    gemm.matmul_bf16(device(a), device(b), found)
     exact = widened(a).astype("d") @ widened(b).astype("d")
     assert_near(found, exact, widened(a), widened(b), "float32")
 

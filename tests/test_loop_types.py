@@ -15,8 +15,8 @@ import nvrtc
 from cuda_device import CudaOnHost
 from ldl import nn
 from ldl.backend import get_backend
+from ldl.compiler.loops import BINARY, COMPARISONS, TYPES, UNARY
 from ldl_cupy.launch import common
-from ldl_numpy.loops import BINARY, COMPARISONS, TYPES, UNARY
 
 needs_gcc = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.MISSING)

@@ -14,21 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 
 import ldl_cupy.kernels
-import ldl_cupy.lanes
+import ldl_cupy.streams
 import programs
-from ldl_numpy import (
-    blocks,
-    body,
-    copies,
-    functions,
-    fuse,
-    loops,
-    plan,
-    program,
-    record,
-    traced,
-    views,
-)
+from ldl.compiler import body, copies, functions, fuse, loops, plan, traced, views
+from ldl_numpy import blocks, program
+from ldl_numpy import record as numpy_record
 from ldl_numpy import source as source_of_loops
 from test_rewriting import gathered
 
@@ -73,7 +63,9 @@ FAULTS = {
     "inputs that stay bound": Fault(
         plan.Plan, "__call__", "if array is not self._last[i]:", "if self._last[i] is None:"
     ),
-    "inputs as they lie": Fault(record.PlannedStep, "__call__", "map(_straight, inputs)", "inputs"),
+    "inputs as they lie": Fault(
+        numpy_record.PlannedStep, "__call__", "map(_straight, inputs)", "inputs"
+    ),
     "a copy of what is changed afterwards left out": Fault(
         copies, "without_copies", "last.get(source.value, -1) < i", "True"
     ),

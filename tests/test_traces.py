@@ -18,11 +18,11 @@ import ldl
 import ldl_numpy
 from cuda_device import CudaOnHost
 from ldl import nn
+from ldl.compiler.operations import CannotTraceError, Op, Ref
+from ldl.compiler.plan import Plan
+from ldl.compiler.traced import Trace
 from ldl_cupy.record import Hosts
 from ldl_numpy import blocks
-from ldl_numpy.plan import Plan
-from ldl_numpy.trace import CannotTraceError, Op, Ref
-from ldl_numpy.traced import Trace
 
 ROWS, COLUMNS = 6, 4
 WAYS = ["loops", "blocks", "one by one", "cuda"]

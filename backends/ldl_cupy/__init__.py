@@ -14,10 +14,10 @@ from ldl import arrays, random
 from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording
 from ldl.nn.differentiable import DeviceError
 from ldl.prepared import Prepared
+from ldl_cupy.capture import Capture
 from ldl_cupy.device import Device
 from ldl_cupy.kernels import Functions
 from ldl_cupy.launch import Launcher
-from ldl_cupy.tape import Tape
 
 __all__ = ["CupyBackend"]
 
@@ -63,7 +63,7 @@ class CupyBackend(Backend):
     name = "cupy"
     steps_per_launch = 32
     leaves_out: frozenset[str] = frozenset()
-    """What recorded steps do without, of "second stream", "epilogues" and "halves": to see what
+    """What recorded steps do without, of "second stream", "epilogues" and "bf16": to see what
     each is worth."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class CupyBackend(Backend):
         self.connection = connection
         self.launcher = Launcher(xp)
         self.functions = Functions(connection)
-        self.tape = Tape(connection)
+        self.capture = Capture(connection)
         self._unprepared: set[str] = set()
 
     @property
@@ -131,8 +131,8 @@ class CupyBackend(Backend):
 
     @property
     def launches(self) -> int:
-        """The tape's."""
-        return self.tape.graphs + self.tape.singles
+        """The capture's."""
+        return self.capture.graphs + self.capture.singles
 
     # ---- steps as one launch -------------------------------------------------------------------
 
@@ -145,8 +145,8 @@ class CupyBackend(Backend):
         """Launches of what the function does; the function itself where that cannot be."""
         if self.gemm is None:
             return super().record(function, parts, inputs)
+        from ldl.compiler.recorded import Unplayed, reason
         from ldl_cupy.record import DeviceStep
-        from ldl_numpy.record import Unplayed, reason
 
         self.connection.turn()
         try:
@@ -169,8 +169,8 @@ class CupyBackend(Backend):
         """
         if kernel == "settle":
             return Prepared(arrays, lambda: None)
+        from ldl.compiler.recorded import reason
         from ldl_cupy import record
-        from ldl_numpy.record import reason
 
         self.connection.turn()
         try:
@@ -183,14 +183,14 @@ class CupyBackend(Backend):
             return record.Update(self, kernel, arrays, numbers, constants)
 
     def deferred(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """The function, called when the tape closes."""
+        """The function, called when the capture closes."""
         from ldl_cupy.record import Deferred
 
         return Deferred(self, function)
 
     def together(self) -> AbstractContextManager[Any]:
-        """The backend's tape."""
-        return self.tape
+        """The backend's capture."""
+        return self.capture
 
     # ---- kernels -------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ldl_numpy.loops import KNOWN
-from ldl_numpy.trace import Op, Ref, Value
+from ldl.compiler.loops import KNOWN
+from ldl.compiler.operations import Op, Ref, Value
 
 Offers = Callable[[str | None, Any, Any, Any], bool]
 """Whether there is a kernel for an epilogue, or for none, with arrays like a, b and a @ b."""

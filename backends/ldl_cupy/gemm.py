@@ -21,8 +21,8 @@ from ldl_cupy.workspace import reserve
 __all__ = [
     "load",
     "matmul",
+    "matmul_bf16",
     "matmul_bias",
-    "matmul_halves",
     "matmul_sums",
     "offers",
     "reserve",
@@ -43,15 +43,15 @@ def _product(
     accumulate: bool,
     epilogue: str | None = None,
     vector: Array | None = None,
-    halves: bool = False,
+    narrow: bool = False,
 ) -> Array | None:
     """The product, or None, with nothing done, where cuBLASLt cannot be asked or has no answer."""
     dtype, shape, inner = a.dtype, a.shape, b.shape
     if len(shape) < 2 or len(inner) < 2 or shape[-1] != inner[-2]:
         return None
-    if dtype.char not in ("H" if halves else "fd") or b.dtype != dtype:
+    if dtype.char not in ("H" if narrow else "fd") or b.dtype != dtype:
         return None
-    kind = "f" if halves else dtype.char
+    kind = "f" if narrow else dtype.char
     batch = shape[:-2] or inner[:-2]
     whole = (*batch, shape[-2], inner[-1])
     if out is None:
@@ -72,7 +72,7 @@ def _product(
     tidy_a, tidy_b = _tidy(a), _tidy(b)
     if tidy_a is a and tidy_b is b:
         return None
-    return _product(tidy_a, tidy_b, out, accumulate, epilogue, vector, halves)
+    return _product(tidy_a, tidy_b, out, accumulate, epilogue, vector, narrow)
 
 
 def _found(
@@ -164,9 +164,9 @@ def _with_vector(a: Array, b: Array, out: Array, accumulate: bool) -> Array:
     return out
 
 
-def matmul_halves(a: Array, b: Array, out: Array) -> None:
+def matmul_bf16(a: Array, b: Array, out: Array) -> None:
     """`a @ b` into float32 for bfloat16 held in 16 unsigned bits."""
-    if _product(a, b, out, False, halves=True) is None:
+    if _product(a, b, out, False, narrow=True) is None:
         raise RuntimeError(
             f"cuBLASLt cannot multiply bfloat16 of {a.shape} and {b.shape} on this GPU: use "
             "ldl.set_matmul_precision('float32')"

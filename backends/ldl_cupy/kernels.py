@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from ldl.compiler.backend import Draw
+from ldl.compiler.fuse import fuse
+from ldl.compiler.loops import Loop
+from ldl.compiler.operations import Op, Ref, Value
 from ldl.precision import get_matmul_precision
+from ldl_cupy.bf16 import with_bf16
 from ldl_cupy.epilogues import with_epilogues
-from ldl_cupy.halves import with_halves
-from ldl_cupy.lanes import beside
 from ldl_cupy.launch import Launcher, common
 from ldl_cupy.source import CudaSource
-from ldl_numpy.fuse import fuse
-from ldl_numpy.loops import Loop
-from ldl_numpy.trace import Op, Ref, Value
-from ldl_numpy.tracing import Draw
+from ldl_cupy.streams import beside
 
 Run = Callable[..., None]
 
@@ -67,8 +67,8 @@ class Kernels:
 
     def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
         """The operations, as launches; an error where a kernel does not compile."""
-        if self._does("halves") and get_matmul_precision() == "bf16":
-            ops = with_halves(ops, self._gemm.offers)
+        if self._does("bf16") and get_matmul_precision() == "bf16":
+            ops = with_bf16(ops, self._gemm.offers)
         if self._does("epilogues"):
             ops = with_epilogues(ops, kept, self._gemm.offers)
         done = [self._translated(op) for op in fuse(ops, kept, self.loop)]
@@ -129,7 +129,7 @@ class Kernels:
             return partial(self._draw, op.run.kind, len(self.draws) - 1)
         if op.ufunc == "matmul" and all(isinstance(x, Ref) for x in op.inputs):
             return self._matmul
-        if op.ufunc in ("matmul_bias", "matmul_halves"):
+        if op.ufunc in ("matmul_bias", "matmul_bf16"):
             run: Run = getattr(self._gemm, op.ufunc)
             return run
         if op.ufunc in ("matmul_sums_a", "matmul_sums_b"):

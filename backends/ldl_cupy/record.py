@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from ldl.compiler.dryrun import Function, dry_run, trace_kernel
+from ldl.compiler.operations import CannotTraceError, Host
+from ldl.compiler.plan import Place, Plan, needed
+from ldl.compiler.recorded import Recorded
 from ldl.nn.differentiable import DeviceError
 from ldl.nn.module import Differentiable
 from ldl.precision import get_matmul_precision
 from ldl.prepared import Prepared
+from ldl_cupy.capture import Capture, Known
 from ldl_cupy.kernels import Kernels
 from ldl_cupy.launch import here
 from ldl_cupy.layout import ALIGNED
 from ldl_cupy.source import CudaSource
-from ldl_cupy.tape import Known, Tape
-from ldl_numpy.dryrun import Function, dry_run
-from ldl_numpy.plan import Place, Plan, needed
-from ldl_numpy.record import Recorded
-from ldl_numpy.trace import CannotTraceError, Host
-from ldl_numpy.updates import trace_kernel
 
 
 class Hosts(Place):
@@ -82,7 +81,7 @@ def _shaped(raw: Any, like: Host) -> Any:
 
 
 class DeviceStep(Recorded):
-    """A function on a device: a site of the backend's tape."""
+    """A function on a device: a site of the backend's capture."""
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class DeviceStep(Recorded):
         super().__init__(function, parts, traced)
         self.known: Known = {}
         self._precision = get_matmul_precision()
-        self._tape: Tape = backend.tape
+        self._capture: Capture = backend.capture
         self.gather = backend.launcher.take
         self._sources: dict[Any, _Rows] = {}
         self._kernels = Kernels(backend)
@@ -123,7 +122,7 @@ class DeviceStep(Recorded):
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
-        self._tape.ready(self)
+        self._capture.ready(self)
         self._check(inputs)
         pairs = zip(self._inputs, inputs, strict=True)
         for held, x in {id(held): (held, x) for held, x in pairs}.values():
@@ -149,7 +148,7 @@ class DeviceStep(Recorded):
 
     def _call(self, site: Any, numbers: list[int]) -> tuple[Any, ...]:
         keys = [word for draw in self._kernels.draws for word in draw.stream.next()]
-        self._tape.call(site, np.array([*keys, *numbers], np.uint64))
+        self._capture.call(site, np.array([*keys, *numbers], np.uint64))
         self.leave_flags()
         return tuple(self._plan.results)
 
@@ -187,7 +186,7 @@ class _Rows:
 
 
 class Update(Prepared):
-    """The generic body of a kernel that works in place on vectors: a site of the backend's tape."""
+    """A kernel's generic body that works in place on vectors: a site of the backend's capture."""
 
     def __init__(
         self,
@@ -200,13 +199,13 @@ class Update(Prepared):
         super().__init__(arrays, self._noted)
         self.known: Known = {}
         self.gpu: int = backend.connection.number()
-        self._tape: Tape = backend.tape
+        self._capture: Capture = backend.capture
         self._dtype = arrays[0].dtype
         self._names = numbers
         self._body = partial(getattr(backend, kernel), *arrays, **constants)
 
     def _noted(self, *values: float) -> None:
-        self._tape.call(self, np.array(values, self._dtype))
+        self._capture.call(self, np.array(values, self._dtype))
 
     def launch(self, numbers: Any) -> None:
         """Run it with the numbers in an array of the device."""
@@ -254,17 +253,17 @@ class CompiledUpdate(Update):
 
 
 class Deferred:
-    """A function that launches work without numbers: a site of the backend's tape."""
+    """A function that launches work without numbers: a site of the backend's capture."""
 
     def __init__(self, backend: Any, function: Callable[[], Any]) -> None:
         self.known: Known = {}
         self.gpu: int = backend.connection.number()
-        self._tape: Tape = backend.tape
+        self._capture: Capture = backend.capture
         self._function = function
 
     def __call__(self) -> None:
-        """Call it when the tape closes."""
-        self._tape.call(self, np.zeros(0, np.uint8))
+        """Call it when the capture closes."""
+        self._capture.call(self, np.zeros(0, np.uint8))
 
     def launch(self, numbers: Any) -> None:
         """Call it."""

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ldl.compiler.body import Body, kind_of
+from ldl.compiler.loops import Loop
+from ldl.compiler.operations import Value
 from ldl_cupy.launch import power_of_two
-from ldl_numpy.body import Body, kind_of
-from ldl_numpy.loops import Loop
-from ldl_numpy.trace import Value
 
 TYPES = {"f4": "float", "f8": "double", "i8": "Size", "b1": "bool", "u2": "unsigned short"}
 BLOCK, WARP = 256, 32

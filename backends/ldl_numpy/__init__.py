@@ -101,7 +101,8 @@ class NumpyBackend(Backend):
         """
         if type(self) is not NumpyBackend:
             return super().record(function, parts, inputs)
-        from ldl_numpy.record import PlannedStep, Unplayed, reason
+        from ldl.compiler.recorded import Unplayed, reason
+        from ldl_numpy.record import PlannedStep
 
         gather = gatherer()
         try:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ldl_numpy.fuse import fuse
-from ldl_numpy.loops import Loop, role
-from ldl_numpy.trace import Host, Op, Ref, Value
+from ldl.compiler.fuse import fuse
+from ldl.compiler.loops import Loop, role
+from ldl.compiler.operations import Group, Host, Op, Ref, Value
 
 BLOCK = 2**15
 """Elements of a block: a core's cache holds several such arrays, and calls cost little beside."""
@@ -68,7 +68,7 @@ class Step(NamedTuple):
     """Whether it may write to memory that it reads."""
 
 
-class Blocks:
+class Blocks(Group):
     """A group of operations: `calls` do it, block by block.
 
     `blocks[i] = array` gives it the array of input or output number i, and the calls their views.

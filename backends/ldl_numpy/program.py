@@ -29,13 +29,13 @@ import numba
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 
+from ldl.compiler.body import kind_of
+from ldl.compiler.fuse import fuse
+from ldl.compiler.loops import Loop
+from ldl.compiler.operations import Host, Op, Ref, Value
 from ldl.forks import guarded
 from ldl_numpy import blas, numba_math
-from ldl_numpy.body import kind_of
-from ldl_numpy.fuse import fuse
-from ldl_numpy.loops import Loop
 from ldl_numpy.source import Source
-from ldl_numpy.trace import Host, Op, Ref, Value
 
 guarded(global_compiler_lock)
 loading = guarded(RLock())

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ldl_numpy.body import Body, kind_of
-from ldl_numpy.loops import Loop
-from ldl_numpy.trace import Host, Ref, Value
+from ldl.compiler.body import Body, kind_of
+from ldl.compiler.loops import Loop
+from ldl.compiler.operations import Host, Ref, Value
 
 PARALLEL_FROM = 24_576
 """Elements that are worth a thread of their own."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ldl.compiler.operations import Host
 from ldl.random import Key
-from ldl_numpy.trace import Host
 
 CHUNK = 2**13
 """Numbers made together: a multiple of two, and few enough for the processor's cache."""

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ldl.backend import Backend
+from ldl.compiler.dryrun import trace_kernel
+from ldl.compiler.operations import Host
+from ldl.compiler.plan import Fuse, Place, Plan
+from ldl.compiler.traced import Trace
 from ldl.prepared import Prepared
-from ldl_numpy.plan import Fuse, Place, Plan
-from ldl_numpy.trace import Host
-from ldl_numpy.traced import Trace
-from ldl_numpy.tracing import TracingBackend
 
 PIECE = 2**20
 """Elements of an update planned together: few enough for the copies that a trace makes."""
@@ -64,21 +63,3 @@ class _Instead(Place):
     def external(self, array: Host) -> Any:
         """The one instead of this."""
         return self._arrays.get(id(array), array)
-
-
-def trace_kernel(
-    name: str,
-    arrays: Sequence[Host | None],
-    numbers: dict[str, Host],
-    constants: dict[str, Any],
-) -> Trace:
-    """What the generic body of a kernel that works in place does.
-
-    It reads its numbers from arrays without axes.
-    """
-    trace = Trace()
-    backend = TracingBackend(trace, [])
-    traced = [None if a is None else trace.wrap(a, writable=True) for a in arrays]
-    varying = {key: trace.wrap(x) for key, x in numbers.items()}
-    getattr(Backend, name)(backend, *traced, **varying, **constants)
-    return trace

@@ -29,7 +29,7 @@ PRODUCT_TOLERANCES = {"float32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
 PARTS = {
     "float32": ("second stream", "epilogues"),
     "tf32": ("second stream", "epilogues"),
-    "bf16": ("second stream", "halves"),
+    "bf16": ("second stream", "bf16"),
 }
 """What steps are also timed without, where that is asked for by name."""
 

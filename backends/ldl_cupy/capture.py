@@ -1,11 +1,11 @@
-"""Tapes: a step's launches, collected and then made together, as a CUDA graph from the third time.
+"""Captured graphs: a step's launches, collected, then made together from the third time on.
 
-    with tape:
+    with capture:
         recording(x, y)         # a call of a site
         optimizer.step()        # another one
 
 A *site* launches work that is the same every time but for a few numbers (learning rates, the keys
-of random draws), which its kernels read from device memory. While a tape is open, calls of sites
+of random draws), which its kernels read from device memory. While a capture is open, calls of sites
 only note their numbers. When it closes, the same sites as before, in the same order, are one graph
 launch after one copy of all their numbers; other sites are launched one by one, which is also how
 the first time goes (it compiles, and asks cuBLASLt for algorithms), and the second is captured.
@@ -50,7 +50,7 @@ class Site(Protocol):
 
 
 class Stream(Protocol):
-    """What a tape needs of a device."""
+    """What a capture needs of a device."""
 
     def number(self) -> int:
         """The current GPU's number."""
@@ -71,11 +71,11 @@ class Stream(Protocol):
         """
 
 
-class Tape(local):
+class Capture(local):
     """The launches of one thread.
 
     It is open as long as the frame that opened it has not left the block: an interrupt, wherever it
-    comes, leaves no tape open that would note calls and never launch them.
+    comes, leaves no capture open that would note calls and never launch them.
     """
 
     def __init__(self, device: Stream) -> None:
@@ -92,7 +92,7 @@ class Tape(local):
         self.why = ""
         """Why the latest of these were not captured; nothing before that was tried."""
 
-    def __enter__(self) -> Tape:
+    def __enter__(self) -> Capture:
         frame = sys._getframe(1)
         if not self._is_open():
             self._device.turn()
@@ -125,7 +125,7 @@ class Tape(local):
         self._device.turn()
 
     def call(self, site: Site, numbers: Numbers) -> None:
-        """Launch a site with these numbers: now, or when the tape closes."""
+        """Launch a site with these numbers: now, or when the capture closes."""
         if self._is_open():
             self._check(site)
             self._calls.append((site, numbers))

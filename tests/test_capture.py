@@ -1,4 +1,4 @@
-"""Tapes: what interrupts and other GPUs leave of them."""
+"""Captures: what interrupts and other GPUs leave of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
 from ldl.prepared import play
-from ldl_cupy import device, record, tape
-from ldl_cupy.tape import Tape
+from ldl_cupy import capture, device, record
+from ldl_cupy.capture import Capture
 from test_cuda_steps import assert_follows, pair
 
 X = np.random.default_rng(0).random((9, 6)).astype("float32")
@@ -87,20 +87,20 @@ def interrupt(line: int, *modules: Any) -> Iterator[list[int]]:
 NUMBERS = np.ones(2)
 
 
-def step(tape: Tape, site: Any) -> None:
-    with tape:
-        inner(tape, site)
-        tape.call(site, NUMBERS)
+def step(capture: Capture, site: Any) -> None:
+    with capture:
+        inner(capture, site)
+        capture.call(site, NUMBERS)
 
 
-def inner(tape: Tape, site: Any) -> None:
-    with tape:
-        tape.call(site, NUMBERS)
+def inner(capture: Capture, site: Any) -> None:
+    with capture:
+        capture.call(site, NUMBERS)
 
 
-def failing(tape: Tape, site: Any) -> None:
-    with tape:
-        tape.call(site, NUMBERS)
+def failing(capture: Capture, site: Any) -> None:
+    with capture:
+        capture.call(site, NUMBERS)
         1 / 0  # noqa: B018
 
 
@@ -110,17 +110,17 @@ def test_a_tape_that_was_interrupted_at_any_line_notes_and_launches_as_before(be
     while True:
         line += 1
         site = Nothing()
-        noted = Tape(site)
+        noted = Capture(site)
         for _ in range(before):
             step(noted, site)
-        with interrupt(line, tape) as ran:
+        with interrupt(line, capture) as ran:
             try:
                 step(noted, site)
             except KeyboardInterrupt as error:
                 held.append(error)  # a prompt keeps the last one, and its frames
         count = site.launched
         noted.call(site, NUMBERS)
-        assert site.launched == count + 1, f"line {line}: the tape is still open"
+        assert site.launched == count + 1, f"line {line}: the capture is still open"
         for i in range(4):
             step(noted, site)
             assert site.launched >= count + 2 + i, f"line {line}: the step was lost"
@@ -131,7 +131,7 @@ def test_a_tape_that_was_interrupted_at_any_line_notes_and_launches_as_before(be
 
 def test_blocks_inside_blocks_are_launched_by_the_outermost() -> None:
     site = Nothing()
-    noted = Tape(site)
+    noted = Capture(site)
     with noted:
         with noted:
             noted.call(site, NUMBERS)
@@ -153,7 +153,7 @@ def test_a_step_that_was_interrupted_at_any_line_is_followed_by_right_ones() -> 
         for _ in range(3):
             assert_follows(played, own, X, X[:, :3])
         for line in range(1, 60):
-            with interrupt(line, tape, record, device), suppress(KeyboardInterrupt):
+            with interrupt(line, capture, record, device), suppress(KeyboardInterrupt):
                 played(host.asarray(X), host.asarray(X[:, :3]))
             for p, q in zip(played.model.parameters(), own.model.parameters(), strict=True):
                 q.data[...] = np.asarray(p.data)

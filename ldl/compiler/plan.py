@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ldl.compiler.backend import Draw
+from ldl.compiler.copies import without_copies
+from ldl.compiler.operations import CannotTraceError, Group, Host, Op, Ref, Value
+from ldl.compiler.traced import Trace
 from ldl.prepared import play
-from ldl_numpy.blocks import Blocks
-from ldl_numpy.copies import without_copies
-from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
-from ldl_numpy.traced import Trace
-from ldl_numpy.tracing import Draw
 
 Fuse = Callable[[list[Op], set[Value]], list[Op]]
 
@@ -69,18 +68,18 @@ class Plan:
         self.compiled = all(op.ufunc == "program" for op in ops)
         """Whether none of NumPy's functions is called."""
         self.runs = [op.run for op in ops]
-        self.bytes += sum(run.bytes for run in self.runs if isinstance(run, Blocks))
+        self.bytes += sum(run.bytes for run in self.runs if isinstance(run, Group))
         self.calls: list[list[Any]] = []
         """Functions, each with its arguments after it."""
         self._rebind: list[list[tuple[Any, int, Ref]]] = [[] for _ in inputs]
         for op in ops:
             row = [op.run, *op.inputs, *op.outputs]
-            in_blocks = isinstance(op.run, Blocks)
-            self.calls += op.run.calls if in_blocks else [row]
+            grouped = isinstance(op.run, Group)
+            self.calls += op.run.calls if grouped else [row]
             for at, x in enumerate(row):
                 if not isinstance(x, Ref):
                     continue
-                bound = (op.run, at - 1, x) if in_blocks else (row, at, x)
+                bound = (op.run, at - 1, x) if grouped else (row, at, x)
                 _bind(memory.array(x.value), *bound)
                 for i, value in enumerate(inputs):
                     if x.value is value:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ldl_numpy.trace import Op, Ref, Value
+from ldl.compiler.operations import Op, Ref, Value
 
 COMPARISONS = {
     "greater": ">",

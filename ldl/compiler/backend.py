@@ -9,9 +9,9 @@ import numpy as np
 
 from ldl import random
 from ldl.backend import Backend, DType, get_backend
-from ldl_numpy.trace import CannotTraceError, Host
-from ldl_numpy.traced import Trace, Traced
-from ldl_numpy.views import copy_into, has_traced, plain
+from ldl.compiler.operations import CannotTraceError, Host
+from ldl.compiler.traced import Trace, Traced
+from ldl.compiler.views import copy_into, has_traced, plain
 
 
 class Draw:

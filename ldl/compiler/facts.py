@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ldl.backend import Backend
+from ldl.compiler.operations import CannotTraceError
+from ldl.compiler.traced import Traced
 from ldl.nn.changes import Marked
 from ldl.nn.module import Differentiable
 from ldl.nn.parameter import Parameter
 from ldl.random import Stream
-from ldl_numpy.trace import CannotTraceError
-from ldl_numpy.traced import Traced
 
 _KNOWN = (Differentiable, Parameter)
 _WHOLE = (*_KNOWN, Backend, Stream, Traced, np.ndarray, np.generic, type, ModuleType, FunctionType)

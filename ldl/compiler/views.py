@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ldl_numpy.trace import CannotTraceError, Host, Ref, within
+from ldl.compiler.operations import CannotTraceError, Host, Ref, within
 
 if TYPE_CHECKING:
-    from ldl_numpy.traced import Trace
+    from ldl.compiler.traced import Trace
 
 
 def plain(x: Any) -> Any:

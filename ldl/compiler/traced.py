@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
-from ldl_numpy.views import Views, copy_into, listed, plain
+from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Value
+from ldl.compiler.views import Views, copy_into, listed, plain
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min"}
 
@@ -212,7 +212,7 @@ class Traced(Views, NDArrayOperatorsMixin):
         return np.dot(self, other)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        from ldl_numpy.functions import call
+        from ldl.compiler.functions import call
 
         return call(self.trace, function, args, kwargs)
 

@@ -11,8 +11,8 @@ import cuda_host
 import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
-from ldl_cupy.lanes import AT_ONCE, beside
-from ldl_numpy.trace import Op, Ref, Value
+from ldl.compiler.operations import Op, Ref, Value
+from ldl_cupy.streams import AT_ONCE, beside
 
 
 def value() -> Ref:
@@ -132,7 +132,7 @@ def test_whatever_turns_the_streams_take_the_numbers_are_the_same() -> None:
 
 
 @pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
-@pytest.mark.parametrize("what", ["second stream", "epilogues", "halves"])
+@pytest.mark.parametrize("what", ["second stream", "epilogues", "bf16"])
 def test_what_is_left_out_is_not_there(what: str) -> None:
     host = CudaOnHost()
     host.leaves_out = frozenset({what})
@@ -145,6 +145,6 @@ def test_what_is_left_out_is_not_there(what: str) -> None:
             does: Any = step._recording(x, x)
     finally:
         ldl.set_matmul_precision("float32")
-    signs = {"second stream": "join", "epilogues": "matmul_sums_b", "halves": "matmul_halves"}
+    signs = {"second stream": "join", "epilogues": "matmul_sums_b", "bf16": "matmul_bf16"}
     found = {name for name, sign in signs.items() if sign in does.does}
-    assert found == signs.keys() - {what} - ({"epilogues"} if what != "halves" else set())
+    assert found == signs.keys() - {what} - ({"epilogues"} if what != "bf16" else set())

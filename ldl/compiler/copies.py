@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
 
-from ldl_numpy.trace import Op, Ref, Value, within
+from ldl.compiler.operations import Op, Ref, Value, within
 
 
 def without_copies(ops: list[Op], kept: set[Value]) -> list[Op]:

@@ -11,8 +11,8 @@ from itertools import groupby
 from math import prod
 from typing import Any
 
-from ldl_numpy.loops import Loop, loop_shape, on_numbers
-from ldl_numpy.trace import Op, Ref, Value
+from ldl.compiler.loops import Loop, loop_shape, on_numbers
+from ldl.compiler.operations import Op, Ref, Value
 
 
 def fuse(

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ldl.backend import Backend
+from ldl.compiler.backend import TracingBackend
+from ldl.compiler.facts import Facts, arrays_in
+from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Value
+from ldl.compiler.traced import Trace, Traced
 from ldl.nn.module import Differentiable, Module
 from ldl.nn.parameter import Parameter
 from ldl.random import Stream
-from ldl_numpy.facts import Facts, arrays_in
-from ldl_numpy.trace import CannotTraceError, Host, Op, Ref, Value
-from ldl_numpy.traced import Trace, Traced
-from ldl_numpy.tracing import TracingBackend
 
 Function = Callable[..., tuple[Any, ...]]
 HostOf = Callable[[Any], Host]
@@ -99,6 +100,24 @@ class DryRun:
         for p in lacking:
             p.grad_memory()
         return bool(lacking)
+
+
+def trace_kernel(
+    name: str,
+    arrays: Sequence[Host | None],
+    numbers: dict[str, Host],
+    constants: dict[str, Any],
+) -> Trace:
+    """What the generic body of a kernel that works in place does.
+
+    It reads its numbers from arrays without axes.
+    """
+    trace = Trace()
+    backend = TracingBackend(trace, [])
+    traced = [None if a is None else trace.wrap(a, writable=True) for a in arrays]
+    varying = {key: trace.wrap(x) for key, x in numbers.items()}
+    getattr(Backend, name)(backend, *traced, **varying, **constants)
+    return trace
 
 
 def inside(parts: Sequence[Differentiable]) -> list[Differentiable]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ldl_numpy.trace import Host
+from ldl.compiler.operations import Host
 
 CHUNK = 2**15
 """Elements done together."""

@@ -15,18 +15,18 @@ import nvrtc
 from cuda_device import CudaOnHost
 from fake_cublaslt import narrowed, widened
 from ldl import nn, optim
-from ldl_cupy import halves
+from ldl.compiler.operations import Op, Ref, Value
+from ldl_cupy import bf16
 from ldl_cupy.launch import common
 from ldl_cupy.record import DeviceStep
-from ldl_numpy.trace import Op, Ref, Value
 
 needs_compiler = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
 
 
 @pytest.fixture(autouse=True)
-def bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def in_bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The precision, and products worth it from 2000 multiplications on."""
-    monkeypatch.setattr(halves, "WORTH", 2000)
+    monkeypatch.setattr(bf16, "WORTH", 2000)
     ldl.set_matmul_precision("bf16")
     yield
     ldl.set_matmul_precision("float32")
@@ -49,7 +49,7 @@ def product(a: Ref, b: Ref) -> Op:
 
 
 def names(ops: list[Op], offered: bool = True) -> list[str]:
-    found = halves.with_halves(ops, lambda epilogue, a, b, out: offered)
+    found = bf16.with_bf16(ops, lambda epilogue, a, b, out: offered)
     assert not any(op.ufunc == "bf16" and op.outputs[0].value.dtype != np.uint16 for op in found)
     return [op.ufunc for op in found]
 
@@ -57,14 +57,14 @@ def names(ops: list[Op], offered: bool = True) -> list[str]:
 def test_an_operand_is_rounded_once_for_all_products_that_read_it() -> None:
     x, w, g = ref(16, 10), ref(10, 18), ref(16, 18)
     ops = [product(x, w), product(Ref(x.value, (("transpose", ()),)), g)]
-    assert names(ops) == ["bf16", "bf16", "matmul_halves", "bf16", "matmul_halves"]
+    assert names(ops) == ["bf16", "bf16", "matmul_bf16", "bf16", "matmul_bf16"]
 
 
 def test_an_operand_that_has_changed_is_rounded_again() -> None:
     x, w = ref(16, 10), ref(10, 18)
     change = Op(None, (x,), (x,), ufunc="negative")
     found = names([product(x, w), change, product(x, w)])
-    assert found == ["bf16", "bf16", "matmul_halves", "negative", "bf16", "matmul_halves"]
+    assert found == ["bf16", "bf16", "matmul_bf16", "negative", "bf16", "matmul_bf16"]
 
 
 def test_small_products_other_types_and_what_is_not_on_offer_stay_as_they_are() -> None:
@@ -87,7 +87,7 @@ class RoundedProducts(type(ldl.get_backend("numpy"))):  # type: ignore[misc]
     """NumPy, whose large products round their operands: what "bf16" means, said another way."""
 
     def matmul(self, a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
-        if a.shape[0] * a.shape[1] * b.shape[1] >= halves.WORTH:
+        if a.shape[0] * a.shape[1] * b.shape[1] >= bf16.WORTH:
             a, b = rounded(a), rounded(b)
         return super().matmul(a, b, out, accumulate)
 
@@ -126,7 +126,7 @@ def test_steps_are_those_of_products_that_round_their_operands() -> None:
     (recording,) = played._recordings.values()
     assert isinstance(recording, DeviceStep)
     products = [name for name in recording.does if name.startswith("matmul")]
-    assert (products.count("matmul_halves"), len(products)) == (8, 14), "the others are too small"
+    assert (products.count("matmul_bf16"), len(products)) == (8, 14), "the others are too small"
     ldl.set_matmul_precision("float32")
     exact = step_on("numpy", False)
     assert abs(exact(X, X) - step_on(RoundedProducts(), False)(X, X)) > 1e-6, "rounding shows"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ldl_numpy.select import Select
-from ldl_numpy.trace import CannotTraceError, Host
-from ldl_numpy.traced import Trace, Traced
-from ldl_numpy.views import copy_into, has_traced, plain
+from ldl.compiler.operations import CannotTraceError, Host
+from ldl.compiler.select import Select
+from ldl.compiler.traced import Trace, Traced
+from ldl.compiler.views import copy_into, has_traced, plain
 
 AXES = {"moveaxis", "rollaxis", "matrix_transpose"}
 FACTS = {"shape", "ndim", "size", "result_type"}

@@ -11,14 +11,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from ldl_numpy.trace import Op, Ref, Value
+from ldl.compiler.operations import Op, Ref, Value
 
 AT_ONCE = 2
 """Operations that may wait beside: the memory that they read is used for nothing else meanwhile."""
 
 
 class Streams(Protocol):
-    """What lanes need of a device."""
+    """What a second stream needs of a device."""
 
     def aside(self, work: Callable[[], None]) -> Any:
         """Do it beside what follows on the current stream; gives what `join` takes."""

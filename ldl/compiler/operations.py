@@ -76,3 +76,17 @@ class Op:
     link: Callable[..., Op] | None = None
     settings: Any = ()
     """What `run` has been told beside, the same whenever the function is traced."""
+
+
+class Group:
+    """An operation's `run` where `calls` do it: functions, each with its arguments after it.
+
+    `group[i] = array` gives them the array of input or output number i.
+    """
+
+    calls: list[list[Any]]
+    bytes: int
+    """Of memory beside its operands'."""
+
+    def __setitem__(self, at: int, array: Host) -> None:
+        raise NotImplementedError

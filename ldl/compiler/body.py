@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ldl_numpy.loops import COMPARISONS, Loop, computed_in, role
-from ldl_numpy.trace import Op, Ref, Value
+from ldl.compiler.loops import COMPARISONS, Loop, computed_in, role
+from ldl.compiler.operations import Op, Ref, Value
 
 KINDS = {np.dtype(t): t for t in ("f4", "f8", "i8", "b1", "u2")}
 """The types that loops know, and their short names; "u2" holds bfloat16."""
