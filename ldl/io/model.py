@@ -17,7 +17,8 @@ from typing import Any
 
 from ldl.backend import Backend, get_backend, use_backend
 from ldl.io import architecture, rehearsal
-from ldl.io.files import CheckpointError, Path, Tensor, one_line, read_tensors, write_tensors
+from ldl.io.files import CheckpointError, Tensor, one_line, read_tensors, write_tensors
+from ldl.io.replacing import Path
 from ldl.nn import init
 from ldl.nn.module import Module
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import setitem
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from warnings import warn
 
 from ldl.backend import Array
+from ldl.nn.parameter import Parameter
 from ldl.prepared import play
 
-if TYPE_CHECKING:
-    from ldl.nn.module import Module
 
-
-def load_state(model: Module, state: dict[str, Any], allow_nonfinite: bool) -> None:
-    """Copy values into a model's parameters, all of them or none."""
+def load_values(
+    own: Mapping[str, Parameter], state: Mapping[str, Any], allow_nonfinite: bool
+) -> None:
+    """Copy values into a model's parameters by name, into all of them or none."""
     if not isinstance(state, Mapping):
         raise TypeError(
             "load_state_dict takes arrays by name, such as model.state_dict() gives, got a "
             f"{type(state).__name__}"
         )
-    own = dict(model.named_parameters())
     faults = [f"missing {name}" for name in own if name not in state]
     faults += [f"unexpected {name}" for name in state if name not in own]
     arrays: dict[str, Array] = {}

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ldl.backend import Array
+from ldl.nn.differentiable import Differentiable, members
+from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer, pythonic
 
-if TYPE_CHECKING:
-    from ldl.nn.module import Module
+Named = Sequence[tuple[str, Differentiable]]
+"""A model, whose name is empty, and the modules inside it, outermost first."""
+
+Predict = Callable[[Array], Array]
 
 
-def summarize(model: Module, input_shape: tuple[int, ...] | None) -> str:
+def summarize(
+    modules: Named, predict: Predict, dtype: Any, input_shape: tuple[int, ...] | None
+) -> str:
     """A row for each leaf: name, layer, output shape, parameters; then totals.
 
-    Shapes are those of one sample, found by running a batch of one sample of zeros. `input_shape`
-    is that sample's shape; where it is None it is guessed of the first Linear, and where the model
+    Shapes are those of one sample, found by predicting for one sample of zeros. `input_shape` is
+    that sample's shape; where it is None it is guessed of the first Linear, and where the model
     does not take such a sample the shapes are left out.
     """
+    backend = modules[0][1].backend
     shapes: dict[int, tuple[int, ...]] = {}
+
+    def find(shape: tuple[int, ...]) -> None:
+        sample = backend.xp.zeros((1, *shape), dtype=dtype)
+        shapes.update(_output_shapes([m for _, m in modules], predict, sample))
+
     if input_shape is not None:
         sizes = pythonic(input_shape)
         sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
-        sample = tuple(positive_integer("every number of input_shape", n) for n in sizes)
-        shapes = _output_shapes(model, sample)
+        find(tuple(positive_integer("every number of input_shape", n) for n in sizes))
     else:
-        widths = (getattr(m, "in_features", None) for m in model.modules())
+        widths = (getattr(module, "in_features", None) for _, module in modules)
         width = next((width for width in widths if width is not None), None)
         if width is not None:
             with suppress(Exception):
-                shapes = _output_shapes(model, (width,))
+                find((width,))
     rows = [("name", "layer", "output", "parameters")]
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        children = list(module.named_children())
-        own = [p for p in _own_parameters(module) if id(p) not in seen]
-        seen.update(id(p) for p in own)
-        if children and not own:
+    parameters: dict[int, Parameter] = {}
+    for name, module in modules:
+        own = {id(p): p for _, p in members(module, Parameter) if id(p) not in parameters}
+        parameters |= own
+        inside = any(x != name and x.startswith(f"{name}." if name else "") for x, _ in modules)
+        if inside and not own:
             continue
-        layer = type(module).__name__ if children else repr(module)
+        layer = type(module).__name__ if inside else repr(module)
         shape = shapes.get(id(module))
         output = "" if shape is None else "N × " + " × ".join(map(str, shape))
-        rows.append((name or "(model)", layer, output, f"{sum(p.size for p in own):,}"))
-    parameters = list(model.parameters())
-    total = sum(p.size for p in parameters)
-    frozen = sum(p.size for p in parameters if not p.requires_grad)
-    size = sum(p.size * p.data.dtype.itemsize for p in parameters)
+        count = sum(p.size for p in own.values())
+        rows.append((name or "(model)", layer, output, f"{count:,}"))
+    total = sum(p.size for p in parameters.values())
+    frozen = sum(p.size for p in parameters.values() if not p.requires_grad)
+    size = sum(p.size * p.dtype.itemsize for p in parameters.values())
     columns = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
         f"{a:<{columns[0]}}  {b:<{columns[1]}}  {c:<{columns[2]}}  {d:>{columns[3]}}".rstrip()
         for a, b, c, d in rows
     ]
     rule = "─" * max(map(len, lines))
-    tail = f"{total:,} parameters ({size / 2**20:.2f} MiB, {model.dtype}, {model.backend.name})"
+    tail = f"{total:,} parameters ({size / 2**20:.2f} MiB, {dtype}, {backend.name})"
     if frozen:
         tail += f", {frozen:,} of them frozen"
     return "\n".join([lines[0], rule, *lines[1:], rule, tail])
 
 
-def _own_parameters(module: Module) -> list[Any]:
-    inside = {id(p) for _, child in module.named_children() for p in child.parameters()}
-    return [p for p in module.parameters() if id(p) not in inside]
-
-
-def _output_shapes(model: Module, input_shape: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+def _output_shapes(
+    modules: list[Differentiable], predict: Predict, sample: Array
+) -> dict[int, tuple[int, ...]]:
     """What every module made of one sample, found by watching one forward pass in eval mode."""
     shapes: dict[int, tuple[int, ...]] = {}
 
-    def watch(module: Module) -> Any:
+    def watch(module: Any) -> Any:
         forward = module.forward
 
         def watched(x: Any) -> Any:
@@ -77,12 +87,11 @@ def _output_shapes(model: Module, input_shape: tuple[int, ...]) -> dict[int, tup
 
         return watched
 
-    modules = list(model.modules())
     for module in modules:
         module.__dict__["forward"] = watch(module)
     try:
-        model.predict(model.backend.xp.zeros((1, *input_shape), dtype=model.dtype))
+        predict(sample)
     finally:
         for module in modules:
-            del module.__dict__["forward"]
+            vars(module).pop("forward", None)
     return shapes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
@@ -201,6 +201,24 @@ class Differentiable(Marked):
         args, kwargs = self._arguments
         parts = [text(a) for a in args] + [f"{k}={text(v)}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def members(module: Differentiable, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    """The attributes of a kind, and the elements of the lists, tuples and dicts among them."""
+    for name, value in vars(module).items():
+        if name in ("_arguments", "_kept"):
+            continue
+        if isinstance(value, kind):
+            yield name, value
+            continue
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, dict):
+            items = value.items()
+        elif isinstance(value, (list, tuple)):
+            items = enumerate(value)
+        for key, element in items:
+            if isinstance(element, kind):
+                yield f"{name}.{key}", element
 
 
 def _kind(x: Any) -> str:

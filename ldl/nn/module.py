@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 from ldl.backend import Array, Backend, DType, get_backend
 from ldl.calm import within
-from ldl.nn._state import load_state
+from ldl.nn._state import load_values
 from ldl.nn._summary import summarize
 from ldl.nn.changes import set_all
 from ldl.nn.differentiable import DeviceError as DeviceError
 from ldl.nn.differentiable import Differentiable as Differentiable
-from ldl.nn.differentiable import apart, passing
+from ldl.nn.differentiable import apart, members, passing
 from ldl.nn.differentiable import check_batch as check_batch
 from ldl.nn.differentiable import check_floating as check_floating
 from ldl.nn.differentiable import check_owned as check_owned
@@ -210,7 +210,7 @@ class Module(Differentiable):
         `allow_nonfinite`, every array with a NaN or an infinity; the model is then as it was. Warns
         where a wider type is narrowed.
         """
-        load_state(self, state, allow_nonfinite)
+        load_values(dict(self.named_parameters()), state, allow_nonfinite)
 
     # ---- use ----------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Module(Differentiable):
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their output shapes for one sample, and their parameters."""
-        return summarize(self, input_shape)
+        return summarize([*self.named_modules()], self.predict, self.dtype, input_shape)
 
 
 def check_output(module: Module, y: Any) -> Array:
@@ -255,24 +255,6 @@ def check_gradient(layer: Module, grad: Array | None) -> Array:
     if grad is None:
         raise TypeError(f"{layer!r}.backward returned None: it must return ∂L/∂x")
     return grad
-
-
-def members(module: Module, kind: type[Any]) -> Iterator[tuple[str, Any]]:
-    """The attributes of a kind, and the elements of the lists, tuples and dicts among them."""
-    for name, value in vars(module).items():
-        if name in ("_arguments", "_kept"):
-            continue
-        if isinstance(value, kind):
-            yield name, value
-            continue
-        items: Iterable[tuple[Any, Any]] = ()
-        if isinstance(value, dict):
-            items = value.items()
-        elif isinstance(value, (list, tuple)):
-            items = enumerate(value)
-        for key, element in items:
-            if isinstance(element, kind):
-                yield f"{name}.{key}", element
 
 
 def _backend(name: str | Backend) -> Backend:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ldl.backend import Array, Backend, Recording
-from ldl.nn.module import Module, members
+from ldl.nn.differentiable import members
+from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
 from ldl.prepared import play
 from ldl.random import Stream
