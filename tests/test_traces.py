@@ -18,9 +18,8 @@ import ldl
 import ldl_numpy
 from cuda_device import CudaOnHost
 from ldl import nn
-from ldl.compiler.operations import CannotTraceError, Op, Ref
+from ldl.compiler.operations import CannotTraceError, Op, Ref, Trace
 from ldl.compiler.plan import Plan
-from ldl.compiler.traced import Trace
 from ldl_cupy.record import Hosts
 from ldl_numpy import blocks
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ldl.compiler.dryrun import trace_kernel
-from ldl.compiler.operations import Host
+from ldl.compiler.operations import Host, Trace
 from ldl.compiler.plan import Fuse, Place, Plan
-from ldl.compiler.traced import Trace
 from ldl.prepared import Prepared
 
 PIECE = 2**20

@@ -9,8 +9,8 @@ import numpy as np
 
 from ldl import random
 from ldl.backend import Backend, DType, get_backend
-from ldl.compiler.operations import CannotTraceError, Host
-from ldl.compiler.traced import Trace, Traced
+from ldl.compiler.operations import CannotTraceError, Host, Trace
+from ldl.compiler.traced import Traced
 from ldl.compiler.views import copy_into, has_traced, plain
 
 
@@ -49,13 +49,13 @@ class TracedNamespace:
         if has_traced(args) or has_traced(kwargs):
             return self._make_of(function, *args, **kwargs)
         made: Host = function(*args, **kwargs)
-        return self._trace.add(copy_into, (made,), None, made)
+        return Traced.made(self._trace, copy_into, (made,), made)
 
     def _make_of(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """An array with the numbers of a traced one."""
         if function is np.full and len(args) > 1 and isinstance(args[1], Traced):
             made = np.full(args[0], args[1].array, *args[2:], **kwargs)
-            return self._trace.add(copy_into, (args[1],), None, made, ufunc="positive")
+            return Traced.made(self._trace, copy_into, (args[1],), made, ufunc="positive")
         if function is not np.array:
             raise CannotTraceError(f"calls {function.__name__} with a number that is computed")
         taken = self._take_in(np.asarray, *args, **kwargs)
@@ -71,7 +71,7 @@ class TracedNamespace:
             return cast.reshape(1)
         if function is np.ascontiguousarray and not cast.array.flags.c_contiguous:
             result = np.ascontiguousarray(cast.array)
-            return self._trace.add(copy_into, (cast,), None, result, ufunc="contiguous")
+            return Traced.made(self._trace, copy_into, (cast,), result, ufunc="contiguous")
         return cast
 
 
@@ -107,4 +107,4 @@ class TracingBackend(Backend):
         if stream is None:
             raise CannotTraceError("draws random numbers of a stream that is not the model's")
         drawn = random.uniform(shape, key).astype(dtype)
-        return self.trace.add(Draw(stream, kind), (), None, drawn)
+        return Traced.made(self.trace, Draw(stream, kind), (), drawn)

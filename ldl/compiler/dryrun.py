@@ -15,8 +15,8 @@ import numpy as np
 from ldl.backend import Backend
 from ldl.compiler.backend import TracingBackend
 from ldl.compiler.facts import Facts, arrays_in
-from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Value
-from ldl.compiler.traced import Trace, Traced
+from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Trace, Value
+from ldl.compiler.traced import Traced
 from ldl.nn.module import Differentiable, Module
 from ldl.nn.parameter import Parameter
 from ldl.random import Stream
@@ -67,10 +67,10 @@ class DryRun:
         streams = [v for part in originals for v in vars(part).values() if isinstance(v, Stream)]
         arrays = [a for part in originals for a in arrays_in(vars(part), type(inputs[0]))]
         arrays += [p.data for p in self.originals]
-        traced = {id(a): trace.wrap(host(a), writable) for a in arrays}
+        traced = {id(a): Traced.wrap(trace, host(a), writable) for a in arrays}
         for p in self.originals:
             if p.grad_buffer is not None:
-                traced[id(p.grad_buffer)] = trace.wrap(host(p.grad_buffer), writable=True)
+                traced[id(p.grad_buffer)] = Traced.wrap(trace, host(p.grad_buffer), writable=True)
         copies = copy.deepcopy(tuple(parts), traced)
         self.parameters = parameters_of(copies)
         backend = TracingBackend(trace, streams)
@@ -81,7 +81,7 @@ class DryRun:
             parameter.backend = backend
             parameter.has_grad = int(parameter.has_grad)  # a bool again once it is set
         before = Facts(inside(copies), self.parameters)
-        given = [trace.wrap(host(x)) for x in inputs]
+        given = [Traced.wrap(trace, host(x)) for x in inputs]
         results = function(*copies, *given)
         before.settle()
         if not all(isinstance(r, Traced) for r in results):
@@ -114,8 +114,8 @@ def trace_kernel(
     """
     trace = Trace()
     backend = TracingBackend(trace, [])
-    traced = [None if a is None else trace.wrap(a, writable=True) for a in arrays]
-    varying = {key: trace.wrap(x) for key, x in numbers.items()}
+    traced = [None if a is None else Traced.wrap(trace, a, writable=True) for a in arrays]
+    varying = {key: Traced.wrap(trace, x) for key, x in numbers.items()}
     getattr(Backend, name)(backend, *traced, **varying, **constants)
     return trace
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ldl.compiler.operations import CannotTraceError, Host
 from ldl.compiler.select import Select
-from ldl.compiler.traced import Trace, Traced
-from ldl.compiler.views import copy_into, has_traced, plain
+from ldl.compiler.views import Views, copy_into, has_traced, plain
+
+Made = Callable[..., Views]
+"""`Views.made` of the trace."""
 
 AXES = {"moveaxis", "rollaxis", "matrix_transpose"}
 FACTS = {"shape", "ndim", "size", "result_type"}
@@ -17,7 +20,7 @@ METHODS = {"sum", "max", "min", "mean", "reshape", "transpose", "swapaxes", "rav
 REFUSED = {"nonzero", "flatnonzero", "unique", "argwhere", "extract", "compress", "copyto"}
 
 
-def call(trace: Trace, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a function gives, noted. CannotTraceError where that cannot be played again."""
     name = function.__name__
     kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue}
@@ -34,19 +37,19 @@ def call(trace: Trace, function: Any, args: tuple[Any, ...], kwargs: dict[str, A
     if method in METHODS:
         return getattr(args[0], method)(*args[1:], **kwargs)
     if name == "copy" and len(args) == 1 and not kwargs:
-        return trace.add(copy_into, args, None, np.copy(args[0].array), ufunc="positive")
+        return made(copy_into, args, np.copy(args[0].array), ufunc="positive")
     if name in ("zeros_like", "ones_like", "empty_like", "full_like"):
-        return _alike(trace, function, *args, **kwargs)
+        return _alike(made, function, *args, **kwargs)
     if name == "where" and len(args) == 3 and not kwargs:
-        return _where(trace, *args)
+        return _where(made, *args)
     if name == "clip" and len(args) == 3 and not (set(kwargs) - {"out"}):
-        return _clip(trace, args, kwargs.get("out"))
+        return _clip(made, args, kwargs.get("out"))
     if name in ("concatenate", "stack"):
-        return _joined(trace, function, *args, **kwargs)
-    return _other(trace, function, args, kwargs)
+        return _joined(made, function, *args, **kwargs)
+    return _other(made, function, args, kwargs)
 
 
-def _alike(trace: Trace, function: Any, like: Any, *args: Any, **kwargs: Any) -> Any:
+def _alike(made: Made, function: Any, like: Any, *args: Any, **kwargs: Any) -> Any:
     """zeros_like and its kin."""
     fill: Any = {"z": 0.0, "o": 1.0, "e": 0.0}.get(function.__name__[0])
     if fill is None:
@@ -55,33 +58,33 @@ def _alike(trace: Trace, function: Any, like: Any, *args: Any, **kwargs: Any) ->
         result = function(plain(like), plain(fill), *args, **kwargs)
     else:
         result = function(plain(like), *args, **kwargs)
-    return trace.add(copy_into, (fill,), None, result, ufunc="positive")
+    return made(copy_into, (fill,), result, ufunc="positive")
 
 
-def _where(trace: Trace, condition: Any, a: Any, b: Any) -> Any:
-    if has_traced([x for x in (condition, a, b) if not isinstance(x, Traced)]):
+def _where(made: Made, condition: Any, a: Any, b: Any) -> Any:
+    if has_traced([x for x in (condition, a, b) if not isinstance(x, Views)]):
         raise CannotTraceError("calls where on a list of arrays")
-    if not isinstance(condition, Traced):
+    if not isinstance(condition, Views):
         condition = np.asarray(condition, bool)
     elif condition.dtype != bool:
-        condition = condition != 0
+        condition = np.not_equal(condition, 0)
     choices = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in (a, b))
     result = np.where(*plain((condition, *choices)))
-    return trace.add(Select(), (condition, *choices), None, result, ufunc="where")
+    return made(Select(), (condition, *choices), result, ufunc="where")
 
 
-def _clip(trace: Trace, args: tuple[Any, ...], out: Any) -> Any:
+def _clip(made: Made, args: tuple[Any, ...], out: Any) -> Any:
     result = np.clip(*plain(args))
     if out is None:
-        return trace.add(np.clip, args, None, result, ufunc="clip")
-    clipped = trace.add(np.clip, args, None, result, ufunc="clip")
+        return made(np.clip, args, result, ufunc="clip")
+    clipped = made(np.clip, args, result, ufunc="clip")
     return np.positive(clipped, out=out)
 
 
-def _joined(trace: Trace, function: Any, arrays: Any, axis: Any = 0, **kwargs: Any) -> Any:
+def _joined(made: Made, function: Any, arrays: Any, axis: Any = 0, **kwargs: Any) -> Any:
     """concatenate and stack."""
     parts = tuple(arrays)
-    if kwargs or not all(isinstance(x, (Traced, np.ndarray)) for x in parts):
+    if kwargs or not all(isinstance(x, (Views, np.ndarray)) for x in parts):
         raise CannotTraceError(f"calls {function.__name__} in a way that is not known")
     if axis is None:
         parts, axis = tuple(x.reshape(-1) for x in parts), 0
@@ -91,10 +94,10 @@ def _joined(trace: Trace, function: Any, arrays: Any, axis: Any = 0, **kwargs: A
 
     result = function(plain(parts), axis=axis)
     name = function.__name__
-    return trace.add(run, parts, None, result, ufunc=name, axis=(axis,), settings=(name, axis))
+    return made(run, parts, result, ufunc=name, axis=(axis,), settings=(name, axis))
 
 
-def _other(trace: Trace, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _other(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A function of arrays and constants that gives one array, or a view of one."""
     name = function.__name__
     if any(isinstance(a, (list, tuple)) and has_traced(a) for a in args):
@@ -117,8 +120,8 @@ def _other(trace: Trace, function: Any, args: tuple[Any, ...], kwargs: dict[str,
     def run(*arrays: Any) -> None:
         np.copyto(arrays[-1], function(*arrays[:-1], **kwargs))
 
-    made = trace.add(run, args, None, result, settings=(name, kwargs))
+    found = made(run, args, result, settings=(name, kwargs))
     for x in args:
-        if isinstance(x, Traced) and np.may_share_memory(result, x.array):
-            trace.twin(x, made, result)
-    return made
+        if isinstance(x, Views) and np.may_share_memory(result, x.array):
+            x.twin(found, result)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -76,6 +76,28 @@ class Op:
     link: Callable[..., Op] | None = None
     settings: Any = ()
     """What `run` has been told beside, the same whenever the function is traced."""
+
+
+@dataclass
+class Trace:
+    """What was noted down: operations, in order."""
+
+    ops: list[Op] = field(default_factory=list)
+    values: dict[int, Value] = field(default_factory=dict)
+    """External values by the identity of their arrays."""
+    twins: set[Value] = field(default_factory=set)
+    """Values of which the one may be a copy here and a view of the other elsewhere."""
+
+    def external(self, array: Host) -> Value:
+        """The value of an array that the trace did not make."""
+        if id(array) not in self.values:
+            self.values[id(array)] = Value(array, array)
+        return self.values[id(array)]
+
+    def changed(self) -> set[Value]:
+        """The external values that were written to."""
+        written = {out.value for op in self.ops for out in op.outputs}
+        return {value for value in written if value.external is not None}
 
 
 class Group:

@@ -10,8 +10,7 @@ import numpy as np
 
 from ldl.compiler.backend import Draw
 from ldl.compiler.copies import without_copies
-from ldl.compiler.operations import CannotTraceError, Group, Host, Op, Ref, Value
-from ldl.compiler.traced import Trace
+from ldl.compiler.operations import CannotTraceError, Group, Host, Op, Ref, Trace, Value
 from ldl.prepared import play
 
 Fuse = Callable[[list[Op], set[Value]], list[Op]]

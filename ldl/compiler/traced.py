@@ -9,76 +9,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial, partialmethod
 from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Value
+from ldl.compiler.functions import call
+from ldl.compiler.operations import CannotTraceError, Host
 from ldl.compiler.views import Views, copy_into, listed, plain
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min"}
-
-
-@dataclass
-class Trace:
-    """What was noted down."""
-
-    ops: list[Op] = field(default_factory=list)
-    values: dict[int, Value] = field(default_factory=dict)
-    """External values by the identity of their arrays."""
-    twins: set[Value] = field(default_factory=set)
-    """Values of which the one may be a copy here and a view of the other elsewhere."""
-
-    def external(self, array: Host) -> Value:
-        """The value of an array that the trace did not make."""
-        if id(array) not in self.values:
-            self.values[id(array)] = Value(array, array)
-        return self.values[id(array)]
-
-    def changed(self) -> set[Value]:
-        """The external values that were written to."""
-        written = {out.value for op in self.ops for out in op.outputs}
-        return {value for value in written if value.external is not None}
-
-    def wrap(self, array: Host, writable: bool = False) -> Traced:
-        """A traced array that stands for `array`.
-
-        It is not to be written to; where it is `writable`, what is written goes to a copy for now.
-        """
-        held = array.copy("K") if writable else array.view()
-        held.flags.writeable = writable
-        return Traced(self, Ref(self.external(array)), held)
-
-    def ref(self, x: Any) -> Any:
-        """A Ref for an array of any kind, the thing itself for a constant."""
-        if isinstance(x, Traced):
-            return x.ref
-        if isinstance(x, np.ndarray):
-            return Ref(self.external(x))
-        return x
-
-    def add(
-        self, run: Callable[..., Any], inputs: tuple[Any, ...], out: Any, result: Any, **facts: Any
-    ) -> Any:
-        """Note an operation whose `result` is known; make a value of it unless `out` is given.
-
-        The value has C order in a plan, whatever the order of the result.
-        """
-        if out is None:
-            array = np.array(result)
-            made = Traced(self, Ref(Value(array)), array, number=isinstance(result, np.generic))
-        else:
-            made = out
-        self.ops.append(Op(run, tuple(map(self.ref, inputs)), (self.ref(made),), **facts))
-        return made
-
-    def twin(self, a: Views, b: Views, seen: Any) -> None:
-        """Note that b may be `seen`, a view of a: neither is written to afterwards."""
-        self.twins |= {a.ref.value, b.ref.value}
-        b.array = np.asarray(seen)
 
 
 class Traced(Views, NDArrayOperatorsMixin):
@@ -118,7 +59,7 @@ class Traced(Views, NDArrayOperatorsMixin):
         same = target is None or _natural(ufunc, inputs) == target.dtype
         name = ufunc.__name__ if same and not kwargs else ""
         settings = ufunc.__name__, kwargs
-        return self.trace.add(run, inputs, target, result, ufunc=name, settings=settings)
+        return self._noted(run, inputs, target, result, ufunc=name, settings=settings)
 
     def _reduce(
         self,
@@ -143,7 +84,7 @@ class Traced(Views, NDArrayOperatorsMixin):
         result = ufunc.reduce(array, at, dtype, plain(out), keepdims)
         natural = dtype is None and (out is None or out.dtype == array.dtype)
         name = REDUCTIONS.get(ufunc.__name__, "") if natural else ""
-        return self.trace.add(
+        return self._noted(
             run,
             (a,),
             out,
@@ -153,6 +94,13 @@ class Traced(Views, NDArrayOperatorsMixin):
             keepdims=keepdims,
             settings=(ufunc.__name__, axes, dtype, keepdims),
         )
+
+    def _noted(self, run: Any, inputs: Any, out: Any, result: Any, **facts: Any) -> Any:
+        """What an operation makes, or `out`, which it writes to."""
+        if out is None:
+            return self.made(self.trace, run, inputs, result, **facts)
+        out.note(run, inputs, **facts)
+        return out
 
     def _reduced(self, ufunc: Any, out: Any, **kwargs: Any) -> Any:
         return self.__array_ufunc__(ufunc, "reduce", self, out=(out,), **kwargs)
@@ -192,15 +140,17 @@ class Traced(Views, NDArrayOperatorsMixin):
         def run(a: Host, out: Host) -> None:
             np.copyto(out, getattr(a, name)(*args, **kwargs))
 
-        return self.trace.add(run, (self,), None, result, settings=(name, args, kwargs))
+        return self.made(self.trace, run, (self,), result, settings=(name, args, kwargs))
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         if not copy and self.dtype == dtype:
             return self
-        return self.trace.add(copy_into, (self,), None, self.array.astype(dtype), ufunc="astype")
+        result = self.array.astype(dtype)
+        return self.made(self.trace, copy_into, (self,), result, ufunc="astype")
 
     def copy(self, order: Any = "C") -> Any:
-        return self.trace.add(copy_into, (self,), None, self.array.copy(order), ufunc="positive")
+        result = self.array.copy(order)
+        return self.made(self.trace, copy_into, (self,), result, ufunc="positive")
 
     argmax = partialmethod(_method, "argmax")
     argmin = partialmethod(_method, "argmin")
@@ -212,9 +162,7 @@ class Traced(Views, NDArrayOperatorsMixin):
         return np.dot(self, other)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        from ldl.compiler.functions import call
-
-        return call(self.trace, function, args, kwargs)
+        return call(partial(self.made, self.trace), function, args, kwargs)
 
 
 def _in_place(name: str) -> Callable[[Traced, Any], Any]:

@@ -1,16 +1,14 @@
-"""Views of traced arrays, and what is written through them."""
+"""Traced arrays as memory: how they are noted, what is seen of them, what is written to them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partialmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 
-from ldl.compiler.operations import CannotTraceError, Host, Ref, within
-
-if TYPE_CHECKING:
-    from ldl.compiler.traced import Trace
+from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Trace, Value, within
 
 
 def plain(x: Any) -> Any:
@@ -40,6 +38,36 @@ class Views:
 
     def __init__(self, trace: Trace, ref: Ref, array: Host, number: bool = False) -> None:
         self.trace, self.ref, self.array, self.number = trace, ref, array, number
+
+    # ---- notes --------------------------------------------------------------------------------
+
+    @classmethod
+    def wrap(cls, trace: Trace, array: Host, writable: bool = False) -> Self:
+        """A traced array that stands for `array`.
+
+        It is not to be written to; where it is `writable`, what is written goes to a copy for now.
+        """
+        held = array.copy("K") if writable else array.view()
+        held.flags.writeable = writable
+        return cls(trace, Ref(trace.external(array)), held)
+
+    @classmethod
+    def made(
+        cls, trace: Trace, run: Callable[..., Any], inputs: Any, result: Any, **facts: Any
+    ) -> Self:
+        """The array that an operation makes, whose `result` is known.
+
+        It has C order in a plan, whatever the order of the result.
+        """
+        array = np.array(result)
+        made = cls(trace, Ref(Value(array)), array, number=isinstance(result, np.generic))
+        made.note(run, inputs, **facts)
+        return made
+
+    def note(self, run: Callable[..., Any], inputs: Any, **facts: Any) -> None:
+        """Note an operation that writes to this array."""
+        operands = tuple(_operand(self.trace, x) for x in inputs)
+        self.trace.ops.append(Op(run, operands, (self.ref,), **facts))
 
     # ---- facts --------------------------------------------------------------------------------
 
@@ -74,15 +102,20 @@ class Views:
             return type(self)(self.trace, ref, seen)
         if lies:
             view = type(self)(self.trace, ref, seen)
-            return self.trace.add(copy_into, (view,), None, seen, ufunc="positive")
+            return self.made(self.trace, copy_into, (view,), seen, ufunc="positive")
 
         def run(a: Host, out: Host) -> None:
             np.copyto(out, getattr(a, name)(*args))
 
-        made: Any = self.trace.add(run, (self,), None, seen, settings=(name, args))
+        made = self.made(self.trace, run, (self,), seen, settings=(name, args))
         if here or name == "__getitem__":
-            self.trace.twin(self, made, seen)
+            self.twin(made, seen)
         return made
+
+    def twin(self, other: Views, seen: Any) -> None:
+        """Note that another may be `seen`, a view of this: neither is written to afterwards."""
+        self.trace.twins |= {self.ref.value, other.ref.value}
+        other.array = np.asarray(seen)
 
     T = property(lambda self: self._view("transpose"))
 
@@ -120,7 +153,8 @@ class Views:
 
         basic = [None if i in arrays else p for i, p in enumerate(parts)]
         result = self.array[plain(tuple(parts))]
-        return self.trace.add(run, (self, *arrays.values()), None, result, settings=basic)
+        given = (self, *arrays.values())
+        return self.made(self.trace, run, given, result, settings=basic)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         parts = index if isinstance(index, tuple) else (index,)
@@ -135,12 +169,19 @@ class Views:
         target = self if whole else self._view("__getitem__", at)
         while np.ndim(plain(value)) > target.ndim:
             value = value[0]  # an axis of length 1
-        self.trace.add(copy_into, (value,), target, None, ufunc="positive", partial_write=not whole)
+        target.note(copy_into, (value,), ufunc="positive", partial_write=not whole)
 
     def check_written(self) -> None:
         """CannotTraceError where it is not known what else changes when it is written to."""
         if self.ref.value in self.trace.twins:
             raise CannotTraceError("writes to an array of which it has a view or a copy")
+
+
+def _operand(trace: Trace, x: Any) -> Any:
+    """A Ref for an array of any kind, the thing itself for a constant."""
+    if isinstance(x, Views):
+        return x.ref
+    return Ref(trace.external(x)) if isinstance(x, np.ndarray) else x
 
 
 def copy_into(a: Any, out: Host) -> None:
