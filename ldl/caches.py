@@ -31,6 +31,8 @@ class Cache:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._held: OrderedDict[Hashable, Any] = OrderedDict()
+        self._latest: Any = None
+        """The value at the end."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -38,14 +40,16 @@ class Cache:
     def get(self, key: Hashable) -> Any:
         """What was put there, now the latest used; None where nothing is."""
         found = self._held.get(key)
-        if found is not None:
+        if found is not None and found is not self._latest:
             self._held.move_to_end(key)
+            self._latest = found
         return found
 
     def put(self, key: Hashable, value: Any, keep: int = 1) -> None:
         """Keep a value; the `keep` latest used stay, whatever their size."""
         self._held[key] = value
         self._held.move_to_end(key)
+        self._latest = value
         while len(self._held) > keep and self.bytes > self.limit:
             self._held.popitem(last=False)
 
@@ -61,7 +65,8 @@ class Cache:
     def retain(self, wanted: Callable[[Any], bool]) -> None:
         """Drop the values that are not wanted."""
         self._held = OrderedDict((key, v) for key, v in self._held.items() if wanted(v))
+        self._latest = None
 
     def clear(self) -> None:
         """Drop all."""
-        self._held = OrderedDict()
+        self.retain(lambda _: False)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from ldl.backend import Array
 from ldl.numbers import number, numbers
-from ldl.optim.optimizer import Optimizer, Parameters, Rate
+from ldl.optim.groups import Parameters, Rate
+from ldl.optim.optimizer import Optimizer
 
 
 class Adam(Optimizer):

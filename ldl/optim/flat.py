@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from operator import add, attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ldl.backend import Array, Backend
 from ldl.nn import changes
@@ -12,6 +13,18 @@ from ldl.nn.parameter import Parameter
 
 _HAS_GRAD = attrgetter("has_grad")
 _ALIGN = 16  # elements: 64 bytes of float32, a cache line
+
+
+_Views = tuple[Array, Array, dict[str, Array]]
+"""Values, gradients and slots."""
+
+
+class _Runs(NamedTuple):
+    """Stretches, for as long as the same parameters have gradients and the counts are these."""
+
+    flags: list[bool]
+    steps: list[int]
+    found: list[tuple[int, _Views]]
 
 
 class FlatStore:
@@ -26,8 +39,10 @@ class FlatStore:
     values: Array
     grads: Array
     _views: list[tuple[Array, Array]]
-    _stretches: dict[tuple[int, int], tuple[Array, Array, dict[str, Array]]]
-    """Values, gradients and slots by where they begin and end."""
+    _stretches: dict[tuple[int, int], _Views]
+    """Views by where they begin and end."""
+    _runs: _Runs | None
+    """What `runs` found last."""
 
     def __init__(self, parameters: list[Parameter], slots: Iterable[str]) -> None:
         self.parameters = parameters
@@ -44,7 +59,12 @@ class FlatStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the views: a copy's parameters are views of nothing, and it packs them anew."""
-        return {**vars(self), "_views": [(None, None)] * len(self.parameters), "_stretches": {}}
+        return {
+            **vars(self),
+            "_views": [(None, None)] * len(self.parameters),
+            "_stretches": {},
+            "_runs": None,
+        }
 
     def refresh(self) -> bool:
         """Pack again, and say so, where a parameter is no longer the view that was made of it."""
@@ -57,44 +77,49 @@ class FlatStore:
             self._pack()
         return True
 
-    def runs(self) -> Iterator[tuple[slice, int]]:
-        """The longest stretches that have a gradient and one number of past steps, with it."""
+    def runs(self) -> list[tuple[Array, Array, dict[str, Array], int]]:
+        """The longest stretches that have a gradient and one number of past steps.
+
+        Of each the values, gradients and slots, the same views until the next packing, and that
+        number.
+        """
+        flags = [*map(_HAS_GRAD, self.parameters)]
+        held = self._runs
+        if held is None or held.flags != flags or held.steps is not self.steps:
+            held = self._runs = _Runs(flags, self.steps, [*self._found(flags)])
+        return [(*views, self.steps[first]) for first, views in held.found]
+
+    def advanced(self) -> list[int]:
+        """The counts of steps after one for every parameter that had a gradient in `runs`."""
+        assert self._runs is not None
+        flags, steps, found = self._runs
+        after = [*map(add, steps, flags)]
+        self._runs = _Runs(flags, after, found)
+        return after
+
+    def _found(self, flags: list[bool]) -> Iterator[tuple[int, _Views]]:
+        """Of each run its first parameter and its views."""
         start = 0
-        count = len(self.parameters)
-        while start < count:
-            if not self.parameters[start].has_grad:
-                start += 1
-                continue
-            stop = start + 1
-            while (
-                stop < count
-                and self.parameters[stop].has_grad
-                and self.steps[stop] == self.steps[start]
-            ):
-                stop += 1
-            yield slice(self._spans[start].start, self._spans[stop - 1].stop), self.steps[start]
+        for (has_grad, _), some in groupby(zip(flags, self.steps, strict=True)):
+            stop = start + len([*some])
+            if has_grad:
+                yield start, self._stretch(self._spans[start].start, self._spans[stop - 1].stop)
             start = stop
 
-    def stretch(self, run: slice) -> tuple[Array, Array, dict[str, Array]]:
-        """Values, gradients and slots of a run: the same views until the next packing."""
-        key = run.start, run.stop
-        if key not in self._stretches:
-            slots = {name: slot[run] for name, slot in self.slots.items()}
-            self._stretches[key] = self.values[run], self.grads[run], slots
-        return self._stretches[key]
+    def _stretch(self, start: int, stop: int) -> _Views:
+        if (start, stop) not in self._stretches:
+            slots = {name: slot[start:stop] for name, slot in self.slots.items()}
+            self._stretches[start, stop] = self.values[start:stop], self.grads[start:stop], slots
+        return self._stretches[start, stop]
 
     def have(self, slots: Iterable[str]) -> bool:
         """Make the slots that are not there, zeros, and say so: stretches are then other views."""
         if all(map(self.slots.__contains__, slots)):
             return False
         lacking = {name: self._zeros() for name in slots if name not in self.slots}
-        self._stretches = {}
+        self._runs, self._stretches = None, {}
         self.slots = self.slots | lacking
         return True
-
-    def advanced(self) -> list[int]:
-        """The counts of steps after one for every parameter that has a gradient."""
-        return [*map(add, self.steps, map(_HAS_GRAD, self.parameters))]
 
     def slot_view(self, name: str, index: int) -> Array:
         """One parameter's part of a slot, in its shape."""
@@ -138,4 +163,5 @@ class FlatStore:
             (self, "slots", slots),
             (self, "_views", views),
             (self, "_stretches", {}),
+            (self, "_runs", None),
         )

@@ -7,20 +7,18 @@ from contextlib import contextmanager
 from copy import deepcopy
 from itertools import count, islice
 from operator import index, setitem
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ldl.backend import Array
+from ldl.optim.flat import FlatStore
+from ldl.optim.groups import Groups
 from ldl.optim.owners import parts
 from ldl.prepared import play
-
-if TYPE_CHECKING:
-    from ldl.optim.flat import FlatStore
-    from ldl.optim.optimizer import Optimizer
 
 KEYS = ("slots", "param_steps", "step_count", "param_groups", "schedule")
 
 
-def load_state(optimizer: Optimizer, state: Any) -> None:
+def load_state(optimizer: Groups, state: Any) -> None:
     """Take over a state; ValueError that lists what is wrong with it, and nothing has changed."""
     for store in optimizer.stores:
         store.refresh()
@@ -29,7 +27,7 @@ def load_state(optimizer: Optimizer, state: Any) -> None:
     ]
     if faults:
         raise ValueError("state does not fit the optimizer: " + "; ".join(faults))
-    steps = _counts("param_steps", state["param_steps"], len(optimizer._numbered()), faults)
+    steps = _counts("param_steps", state["param_steps"], len(optimizer.numbered()), faults)
     step_count = _counts("step_count", [state["step_count"]], 1, faults)
     options = _options(optimizer, state["param_groups"], faults)
     given = state["slots"]
@@ -98,12 +96,12 @@ class _Place(NamedTuple):
 
 
 def _places(
-    optimizer: Optimizer, options: list[dict[str, Any]], given: Mapping[str, Any]
+    optimizer: Groups, options: list[dict[str, Any]], given: Mapping[str, Any]
 ) -> dict[str, _Place]:
     """All slots that there are, that options ask for, or that are given and may be, by name."""
     numbers, found = count(), {}
-    for stores, group in zip(optimizer._stores, options, strict=True):
-        needed = list(optimizer._slots(group))
+    for (_, stores), group in zip(optimizer.grouped(), options, strict=True):
+        needed = list(optimizer.slots_of(group))
         for store, k in [(each, k) for each in stores for k in range(len(each.steps))]:
             number = next(numbers)
             some = [slot for slot in optimizer.optional_slots if f"{number}.{slot}" in given]
@@ -146,7 +144,7 @@ def is_count(value: Any) -> bool:
     return not isinstance(value, bool) and hasattr(value, "__index__") and 0 <= value < 2**63
 
 
-def _options(optimizer: Optimizer, given: Any, faults: list[str]) -> list[dict[str, Any]]:
+def _options(optimizer: Groups, given: Any, faults: list[str]) -> list[dict[str, Any]]:
     groups = optimizer.param_groups
     if not isinstance(given, (list, tuple)) or not all(isinstance(g, Mapping) for g in given):
         faults.append(f"param_groups are {_shown(given)}")

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
-from itertools import chain
-from typing import Any, ClassVar
+from typing import Any
 
-from ldl.backend import Array, Backend
+from ldl.backend import Array
 from ldl.calm import calm
-from ldl.nn import changes
-from ldl.nn.module import Module
-from ldl.nn.parameter import Parameter
-from ldl.numbers import number, optional_positive, pythonic
+from ldl.numbers import optional_positive, pythonic
 from ldl.optim.clipping import clip_arrays
-from ldl.optim.flat import FlatStore
+from ldl.optim.groups import Groups, Parameters, Rate
 from ldl.optim.loading import load_state
-from ldl.optim.options import changed, groups_of, noted
-from ldl.optim.owners import hand_over, own
-from ldl.optim.schedules import Schedule, as_schedule
-from ldl.optim.updates import Updates, is_own
-
-Rate = Schedule | Callable[[int], float]
-"""A schedule, or a plain function of the step."""
-
-Parameters = Module | Iterable[Parameter] | Iterable[dict[str, Any]]
-
+from ldl.optim.updates import is_own
 
 SETTLE = 32
 """Steps between two looks at averages of gradients that have stopped.
@@ -36,7 +23,7 @@ a processor takes a hundred cycles for each.
 """
 
 
-class Optimizer:
+class Optimizer(Groups):
     """Moves parameters against their gradients.
 
         optimizer = ldl.optim.Adam(model.parameters(), lr=1e-3)
@@ -57,14 +44,6 @@ class Optimizer:
     in `update`. What else it remembers it adds to `state_dict` and `load_state_dict`.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ()
-    optional_slots: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def only_applies(self) -> bool:
-        """Whether a step touches arrays through `apply` alone: `update` is one of ldl's own."""
-        return is_own(type(self).update)
-
     def __init__(
         self,
         params: Parameters,
@@ -73,53 +52,14 @@ class Optimizer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
-        rate = as_schedule(schedule)
         self.clip_norm = optional_positive("clip_norm", clip_norm)
         self.clip_value = optional_positive("clip_value", clip_value)
-        self.step_count = 0
-        self._updates = Updates()
-        self._packed: object = None
-        self._checked: dict[int, dict[str, Any]] = {}
-        self.param_groups: list[dict[str, Any]] = []
-        self._stores: list[list[FlatStore]] = []
-        taken: set[int] = set()
-        for given in groups_of(params):
-            parameters = list(given.pop("params"))
-            unknown = given.keys() - defaults.keys()
-            if unknown:
-                raise TypeError(
-                    f"unknown options in a parameter group: {', '.join(sorted(unknown))}; "
-                    f"{type(self).__name__} has {', '.join(defaults)}"
-                )
-            if not parameters:
-                raise ValueError("a parameter group is empty: give model.parameters()")
-            for parameter in parameters:
-                if not isinstance(parameter, Parameter):
-                    raise TypeError(f"an optimizer takes parameters, got {parameter!r}")
-                if id(parameter) in taken:
-                    raise ValueError(f"{parameter!r} stands in the optimizer twice")
-                taken.add(id(parameter))
-            options = self.check({**defaults, **given})
-            self.param_groups.append({"params": parameters, **options})
-            slots, kinds = self._slots(options), dict.fromkeys(str(p.dtype) for p in parameters)
-            alike = [[p for p in parameters if str(p.dtype) == kind] for kind in kinds]
-            self._stores.append([FlatStore(some, slots) for some in alike])
-        self.stores = [*chain.from_iterable(self._stores)]
-        """The memory of each group, one store for each type."""
-        self.schedule = rate
+        super().__init__(params, defaults, schedule)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but what is prepared for these arrays."""
-        return {**vars(self), "_updates": Updates(), "_packed": None, "_checked": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what a copy holds; the copied schedule is the copy's."""
-        vars(self).update(state)
-        own(self._schedule, self)
-
-    def check(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options as Python numbers; ValueError for one that makes no sense."""
-        return {**options, "lr": number("lr", options["lr"])}
+    @property
+    def only_applies(self) -> bool:
+        """Whether a step touches arrays through `apply` alone: `update` is one of ldl's own."""
+        return is_own(type(self).update)
 
     def update(
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
@@ -141,23 +81,6 @@ class Optimizer:
         """
         self._updates.apply(self.backend, kernel, arrays, numbers, constants)
 
-    def zero_grad(self) -> None:
-        """Forget every gradient."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.zero_grad()
-
-    def pack(self) -> None:
-        """Pack parameters again that were moved or bound anew; `step` does it too."""
-        mark = changes.mark
-        if mark is self._packed:
-            return
-        for store in self.stores:
-            if store.refresh():
-                self._updates.prepared.clear()
-                mark = None
-        self._packed = mark
-
     def step(self) -> None:
         """Update every parameter that has a gradient.
 
@@ -173,50 +96,17 @@ class Optimizer:
         self._clip()
         counts: list[Any] = [(setattr, self, "step_count", self.step_count + 1)]
         factor = self.schedule(self.step_count)
-        for group, stores in zip(self.param_groups, self._stores, strict=True):
-            if changed(group, self._checked.get(id(group), {})):
-                group.update(self.check({k: v for k, v in group.items() if k != "params"}))
-                self._checked[id(group)] = noted(group)
+        for number, (group, stores) in enumerate(zip(self.param_groups, self._stores, strict=True)):
+            self.check_options(number)
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
-                self.have(store, self._slots(group))
-                for run, steps in store.runs():
-                    self.update(*store.stretch(run), options, steps + 1)
+                for p, g, slots, steps in store.runs():
+                    self.update(p, g, slots, options, steps + 1)
                 counts.append((setattr, store, "steps", store.advanced()))
                 if self.step_count % SETTLE == 0:
                     for slot in store.slots.values():
                         self.apply("settle", (slot,), {})
         self._updates.commit(counts)
-
-    def have(self, store: FlatStore, slots: Iterable[str]) -> None:
-        """Make the slots that options ask for since they were changed."""
-        if store.have(slots):
-            self._updates.prepared.clear()
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factor of the learning rate; it belongs to this optimizer alone."""
-        return self._schedule
-
-    @schedule.setter
-    def schedule(self, given: Rate | None) -> None:
-        schedule = as_schedule(given)
-        hand_over(schedule, self)
-        self._schedule = schedule
-
-    @property
-    def backend(self) -> Backend:
-        """Where the parameters were at the last step."""
-        return self._stores[0][0].backend
-
-    @property
-    def lr(self) -> float:
-        """The first group's learning rate at the next step."""
-        return float(self.param_groups[0]["lr"] * self.schedule(self.step_count))
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        raise AttributeError(f"set .param_groups[0]['lr'] = {value}, or make it with a schedule")
 
     def settings(self) -> dict[str, Any]:
         """What was chosen: the groups' options, the schedule as text, and the clipping."""
@@ -246,24 +136,13 @@ class Optimizer:
         """All that a resumed run needs, copied: `slots` are arrays by "parameter number.slot"."""
         return {
             "slots": {name: view.copy() for name, view in self.views().items()},
-            "param_steps": [store.steps[k] for _, store, k in self._numbered()],
+            "param_steps": [store.steps[k] for _, store, k in self.numbered()],
             "step_count": self.step_count,
             "param_groups": [
                 {key: pythonic(value) for key, value in group.items() if key != "params"}
                 for group in self.param_groups
             ],
             "schedule": deepcopy(self.schedule.state_dict()),
-        }
-
-    def views(self) -> dict[str, Array]:
-        """The slots themselves by "parameter number.slot"."""
-        for group, stores in zip(self.param_groups, self._stores, strict=True):
-            for store in stores:
-                self.have(store, self._slots(group))
-        return {
-            f"{i}.{name}": store.slot_view(name, k)
-            for i, store, k in self._numbered()
-            for name in store.slots
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -273,20 +152,12 @@ class Optimizer:
         """
         load_state(self, state)
 
-    def _slots(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return (*self.slots, *(name for name in self.optional_slots if options[name]))
-
-    def _numbered(self) -> list[tuple[int, FlatStore, int]]:
-        """(number, store, index in the store) of every parameter."""
-        places = [(store, k) for s in self._stores for store in s for k in range(len(store.steps))]
-        return [(i, store, k) for i, (store, k) in enumerate(places)]
-
     def _clip(self) -> None:
+        if self.clip_norm is None and self.clip_value is None:
+            return
         norm = optional_positive("clip_norm", self.clip_norm)
         value = optional_positive("clip_value", self.clip_value)
-        if norm is None and value is None:
-            return
-        grads = [store.stretch(run)[1] for store in self.stores for run, _ in store.runs()]
+        grads = [g for store in self.stores for _, g, _, _ in store.runs()]
         if grads:
             key = "clip", norm, value, *map(id, grads)
             clip = partial(clip_arrays, self.backend, grads, norm, value)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from ldl import caches
 from ldl.backend import Array, Backend
 from ldl.calm import calm
-from ldl.prepared import Prepared, play
+from ldl.prepared import play
 
 
 @cache
@@ -45,9 +45,11 @@ class Updates:
         constants: dict[str, Any],
     ) -> None:
         """Run a kernel on vectors, in place, or gather it."""
-        names = tuple(numbers)
-        key = kernel, names, *map(id, arrays), *constants.values()
-        found = self._found(key, lambda: backend.prepare(kernel, arrays, names, **constants))
+        key = kernel, *numbers, *map(id, arrays), *constants.values()
+        found = self._found(key)
+        if found is None:
+            names = tuple(numbers)
+            found = self._made(key, partial(backend.prepare, kernel, arrays, names, **constants))
         if self._calls is None:
             found(*numbers.values())
         else:
@@ -57,17 +59,18 @@ class Updates:
 
     def deferred(self, key: Any, make: Callable[[], Callable[[], Any]]) -> None:
         """Do what was made for a key."""
-        self._found(key, make)()
+        (self._found(key) or self._made(key, make))()
 
     def commit(self, calls: list[Any]) -> None:
         """Do what was gathered, and then these calls: all of it, or nothing where it is refused."""
         gathered, self._calls = self._calls or [], None
         (play if self._compiled else calm(play))([*gathered, *calls])
 
-    def _found(self, key: Any, make: Callable[[], Any]) -> Any:
+    def _found(self, key: Any) -> Any:
         self._used += 1
-        found: Prepared | None = self.prepared.get(key)
-        if found is None:
-            found = calm(make)()
-            self.prepared.put(key, found, keep=self._used)
-        return found
+        return self.prepared.get(key)
+
+    def _made(self, key: Any, make: Callable[[], Any]) -> Any:
+        made = calm(make)()
+        self.prepared.put(key, made, keep=self._used)
+        return made

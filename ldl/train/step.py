@@ -82,7 +82,7 @@ class TrainStep:
 
     def __call__(self, x: Array, y: Array) -> Array:
         """One step on a batch; returns its loss before the update."""
-        kind = self.model.backend.array_type
+        kind: Any = self.model.backend.array_type
         if type(x) is not kind or type(y) is not kind:
             x, y = self._taken(x, y)
         recording = self._recording(x, y)
@@ -101,7 +101,7 @@ class TrainStep:
             raise
         if output:
             self.output = output[0]
-        return self.model._copied(value)
+        return value.copy() if isinstance(value, kind) else value
 
     def run(self, x: Array, y: Array, order: Array, size: int, starts: Sequence[int]) -> Array:
         """Several steps, one on rows order[start : start + size] of x and y for each start.
