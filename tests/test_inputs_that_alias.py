@@ -20,13 +20,18 @@ X = rng.standard_normal((6, 6)).astype("float32")
 Y = rng.standard_normal((6, 6)).astype("float32")
 
 
-@pytest.fixture(params=["plain", "fused", "device"])
+@pytest.fixture(params=["plain", "fused", "copied", "device"])
 def backend(request: Any, monkeypatch: Any) -> Any:
-    """The one whose steps are played: NumPy's without and with Numba, and a device's."""
-    if request.param == "fused":
+    """The one whose steps are played: NumPy's without and with Numba, and a device's.
+
+    Inputs are read where they lie, or else copied because they are small.
+    """
+    if request.param in ("fused", "copied"):
         pytest.importorskip("numba")
     elif request.param == "plain":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
+    if request.param != "copied":
+        monkeypatch.setattr("ldl_numpy.record.SMALL", 0)
     return CudaOnHost() if request.param == "device" else ldl.get_backend("numpy")
 
 

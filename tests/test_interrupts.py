@@ -39,7 +39,11 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 5), nn.Sigmoid(), nn.Dropout(0.3), nn.Linear(5, 6))
 
 
-def test_a_prediction_that_was_interrupted_answers_for_no_other_input(how: str) -> None:
+@pytest.mark.parametrize("small", [0, 2**14], ids=["where they lie", "copied"])
+def test_a_prediction_that_was_interrupted_answers_for_no_other_input(
+    small: int, how: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("ldl_numpy.record.SMALL", small)
     model = network()
     predictor = ldl.Predictor(model)
     expected = [predictor(x) for x in ROWS[:3]]

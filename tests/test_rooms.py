@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,17 @@ def test_nothing_in_ldl_knows_a_backend_or_the_compiler(name: str) -> None:
 def test_the_compiler_knows_layers_and_the_backend_and_no_more() -> None:
     small = {"ldl.random", "ldl.calm", "ldl.prepared", "ldl.arrays"}
     assert known("ldl.compiler") - small == {"ldl.nn", "ldl.backend"}
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules each of which imports the next, and the last is the first; none where none do."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_imports_what_imports_it() -> None:
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": {"a"}})[0] in "abc"
+    assert circle(IMPORTS) == []
