@@ -78,6 +78,22 @@ def _is_view(result: Any, args: Any) -> bool:
     return not given and any(np.may_share_memory(result, x) for x in arrays)
 
 
+def _harmless(function: Any, args: Any) -> Any:
+    """Arguments of like shapes, whatever lies in memory: indices that there are, copies of what is
+    written to."""
+    if getattr(function, "__name__", "") in ("at", "put_along_axis"):
+        args = args[0].copy(), *args[1:]
+    elif getattr(function, "__name__", "") not in ("take", "take_along_axis", "__getitem__"):
+        return args
+    return tuple(_zeros(x) if i else x for i, x in enumerate(args))
+
+
+def _zeros(x: Any) -> Any:
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(_zeros, x))
+    return np.zeros_like(x) if isinstance(x, np.ndarray) and x.dtype.kind in "iu" else x
+
+
 def _plain(x: Any) -> Any:
     """The same with host arrays inside."""
     if isinstance(x, DeviceArray):
@@ -204,7 +220,7 @@ class Stream:
             put(lambda: function(*args, **kwargs))
             result = out[0] if isinstance(out, tuple) else out
         else:
-            result = function(*args, **kwargs)
+            result = function(*_harmless(function, args), **kwargs)
             if _is_view(result, args):
                 pass
             elif isinstance(result, (np.ndarray, np.generic)) and all(

@@ -344,7 +344,63 @@ def chained(p: Program) -> Any:
     return [(z * 0.5, True), (p.xp.tanh(z - v * w), True)]
 
 
+def put_together(p: Program) -> Any:
+    """An array that is filled, or not, and then written part by part; perhaps read before."""
+    a = p.any(1)[0]
+    if a.size > 200:
+        return None
+    made = p.choose([p.xp.zeros, p.xp.ones, p.xp.empty])((2 * a.shape[0], *a.shape[1:]), a.dtype)
+    if p.draw.random() < 0.5:
+        made[...] = 0.25
+    parts = [slice(0, a.shape[0]), slice(a.shape[0], None)]
+    count = p.choose([1, 2, 2])
+    held = []
+    for part in parts[:count]:
+        made[part] = a if p.draw.random() < 0.5 else a * 0.5
+        if p.draw.random() < 0.2:
+            made[: a.shape[0]] *= 0.5
+            held.append((made[: a.shape[0]] * 0.5, True))
+    return [*held, (made if count == 2 else made[: a.shape[0]], True)]
+
+
+def arranged(p: Program) -> Any:
+    a = p.any(1)[0]
+    if a.size > 200:
+        return None
+    xp, n = p.xp, int(p.draw.integers(-3, 4))
+    forms: list[Any] = [
+        lambda: xp.pad(a, ((1, abs(n)), *((0, 1),) * (a.ndim - 1)), constant_values=0.5),
+        lambda: xp.roll(a, n, axis=p.choose([None, 0, -1])),
+        lambda: xp.roll(a, (n, 1), axis=(0, -1)),
+        lambda: xp.tile(a, p.choose([2, (2, 1)])),
+        lambda: xp.repeat(a, 2, axis=p.choose([None, 0, -1])),
+        lambda: xp.array_split(a, 2, axis=0)[0] * 1,
+        lambda: xp.broadcast_to(a[:1], (3, *a.shape[1:])) * 1,
+        lambda: xp.std(a, axis=0),
+    ]
+    return [(p.choose(forms)(), True)]
+
+
+def placed(p: Program) -> Any:
+    """Numbers put and added at places that a computed array names."""
+    a = p.own()
+    if a.ndim == 0 or not a.size:
+        return None
+    rows, b = a.shape[0], p.any(1)[0]
+    at = (p.xp.absolute(b.reshape(-1)[:3]) * 7).astype("int64") % rows
+    form = int(p.draw.integers(4))
+    if form == 0:
+        a[at] = 0.25
+    elif form == 1:
+        a *= 0.125
+        p.xp.add.at(a, at, 0.125)
+    elif form == 2:
+        a[a > 0.3] = -0.25
+    return [(a[at] * 0.5, True), (p.xp.take(a, at, axis=-1 if a.shape[-1] >= rows else 0), True)]
+
+
 KINDS = [
+    *(put_together, arranged, placed),
     *(flattened, scaled_by_rows, normalised, chained),
     *(elementwise, together, turned, turned, reshaped, reshaped, sliced, sliced, odd_views),
     *(copied, kept_and_changed, changed, changed_through_a_view, written, shifted),

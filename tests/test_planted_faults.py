@@ -16,7 +16,7 @@ import pytest
 import ldl_cupy.kernels
 import ldl_cupy.streams
 import programs
-from ldl.compiler import body, copies, functions, fuse, loops, plan, traced, views
+from ldl.compiler import arrangements, body, copies, fuse, loops, plan, views
 from ldl_numpy import blocks, program
 from ldl_numpy import record as numpy_record
 from ldl_numpy import source as source_of_loops
@@ -40,22 +40,22 @@ class Fault(NamedTuple):
 FAULTS = {
     "a view of NumPy's order taken for one of the plan's": Fault(
         views.Views,
-        "_view",
+        "view_of",
         "lies = within",
         "lies = within(seen, self.array) or within",
         unchecked=True,
     ),
     "a copy of the plan's taken for a view": Fault(
-        views.Views, "_view", "if lies and here:", "if lies:"
+        views.Views, "view_of", "if lies and here:", "if lies:"
     ),
     "writes to what may be one memory": Fault(
-        views.Views, "check_written", "in self.trace.twins", "is None"
+        views.Views, "check_written", "self.trace.stale |= found", "pass"
     ),
     "a write to a part taken for one to all": Fault(
         plan, "needed", "if not op.partial_write and all(map(_covers, op.outputs)):", "if True:"
     ),
     "numbers changed in place": Fault(
-        traced.Trace, "add", "number=isinstance(result, np.generic)", "number=False"
+        views.Views, "__init__", "= trace, ref, array, number", "= trace, ref, array, False"
     ),
     "memory used again too early": Fault(
         plan._Memory, "__init__", "last[x.value] = i", "last.setdefault(x.value, i)"
@@ -74,6 +74,12 @@ FAULTS = {
     ),
     "a copy of which a view is taken left out": Fault(
         copies, "without_copies", "all(map(_lies_there, views))", "True", unchecked=True
+    ),
+    "a fill left out that is read": Fault(
+        copies, "_written_over", "for x in op.inputs)", "for x in ())"
+    ),
+    "a fill left out of which something is left": Fault(
+        copies, "_written_over", "return not left.any()", "return bool(writing)"
     ),
     "a copy's view read in the place of the source's": Fault(
         copies, "_of_source", "(*source.path, *x.path)", "source.path"
@@ -114,11 +120,9 @@ FAULTS = {
         blocks.Blocks, "_scratch", "if last[key] == i", "if True", "blocks"
     ),
     "an axis that is no axis": Fault(
-        functions, "_joined", "parts, axis = tuple(x.reshape(-1) for x in parts), 0", "axis = 0"
+        arrangements, "_joined", "parts, axis = [x.reshape(-1) for x in parts], 0", "axis = 0"
     ),
-    "parts of a join on top of each other": Fault(
-        ldl_cupy.kernels, "_joined", "end += width", "pass", "device"
-    ),
+    "parts of a join on top of each other": Fault(arrangements, "_joined", "end += width", "pass"),
     "reductions of columns in another order": Fault(
         ldl_cupy.kernels, "_cupy_reduce", "getattr(a,", "getattr(a[..., ::-1],", "device"
     ),
@@ -133,7 +137,8 @@ def plant(fault: Fault, monkeypatch: Any) -> None:
     home = sys.modules[right.__module__]
     space: dict[str, Any] = {}
     exec(text.replace(fault.right, fault.wrong), vars(home), space)
-    places = [m for name, m in sys.modules.items() if name.startswith(("ldl_numpy", "ldl_cupy"))]
+    rooms = "ldl.compiler", "ldl_numpy", "ldl_cupy"
+    places = [m for name, m in sys.modules.items() if name.startswith(rooms)]
     for place in (fault.where, *places):
         if vars(place).get(fault.name) is right:
             monkeypatch.setattr(place, fault.name, space[fault.name])
@@ -150,7 +155,7 @@ def test_the_programs_find(fault: Fault, monkeypatch: Any) -> None:
     with gathered(fault.way, monkeypatch) as (backend, layouts):
         plant(fault, monkeypatch)
         with pytest.raises((AssertionError, ValueError, IndexError, TypeError)):
-            _run(400, backend, layouts)
+            _run(2000, backend, layouts)
 
 
 def _run(count: int, backend: Any, layouts: list[str]) -> None:

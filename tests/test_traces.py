@@ -6,89 +6,19 @@ what was noted down once and is read for ever shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-import cuda_host
 import ldl
-import ldl_numpy
 from cuda_device import CudaOnHost
 from ldl import nn
 from ldl.compiler.operations import CannotTraceError, Op, Ref, Trace
 from ldl.compiler.plan import Plan
 from ldl_cupy.record import Hosts
-from ldl_numpy import blocks
-
-ROWS, COLUMNS = 6, 4
-WAYS = ["loops", "blocks", "one by one", "cuda"]
-
-
-class Arrays(nn.Module):
-    """Parameters in C order, and where the backend knows them, in others."""
-
-    def __init__(self) -> None:
-        draw = np.random.default_rng(3)
-        asarray = self.backend.asarray
-        self.w = nn.Parameter(asarray(draw.random((ROWS, COLUMNS)).astype("float32")))
-        self.pair = nn.Parameter(asarray(draw.random((2, COLUMNS)).astype("float32")))
-
-
-@contextmanager
-def gathered(way: str, monkeypatch: Any) -> Iterator[Any]:
-    """The backend in force, gathering a plan's operations in that way."""
-    if way == "cuda":
-        with ldl.use_backend(CudaOnHost()) as backend:
-            yield backend
-        return
-    if way != "loops":
-        monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
-    if way == "blocks":
-        monkeypatch.setattr(blocks, "LEAST", 2)
-    yield ldl.get_backend()
-
-
-def inputs() -> Iterator[Any]:
-    """New arrays, and one whose numbers change."""
-    draw = np.random.default_rng(5)
-    for _ in range(3):
-        yield (draw.random((ROWS, COLUMNS)) - 0.4).astype("float32")
-    same = (draw.random((ROWS, COLUMNS)) - 0.4).astype("float32")
-    for _ in range(2):
-        yield same
-        same *= 0.5
-        same[0] += 1
-
-
-def compared(function: Callable[..., Any], backend: Any) -> bool:
-    """Whether the function was played; AssertionError where it gave what its own code does not."""
-
-    def made(module: Any, x: Any) -> tuple[Any, ...]:
-        found = function(module.backend.xp, module, x)
-        return found if isinstance(found, tuple) else (found,)
-
-    module = Arrays()
-    host: Any = nn.Identity()
-    recording = None
-    for x in inputs():
-        if recording is None:
-            recording = backend.record(made, (module,), (backend.asarray(x),))
-        host.w, host.pair = (type("P", (), {"data": p.data})() for p in (module.w, module.pair))
-        for p in (host.w, host.pair):
-            p.data = np.array(backend.to_numpy(p.data))
-        expected = function(np, host, x.copy())
-        expected = expected if isinstance(expected, tuple) else (expected,)
-        with backend.together():
-            found = recording(backend.asarray(x))
-        for mine, theirs in zip(found, expected, strict=True):
-            mine, theirs = np.asarray(backend.to_numpy(mine)), np.asarray(theirs)
-            assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
-            np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=1e-5)
-    assert recording is not None
-    return recording.played
+from played import WAYS, compared, gathered, inputs, needs_a_compiler
 
 
 def twice(x: Any) -> Any:
@@ -298,6 +228,20 @@ def shapes_and_sizes(xp: Any, m: Any, x: Any) -> Any:
     return x / x.size + x.shape[0] * x.ndim
 
 
+def broadcast_and_changed(xp: Any, m: Any, x: Any) -> Any:
+    y = x * 2
+    view = xp.broadcast_to(y[0], (6, 4))
+    y += 1
+    return view * 2
+
+
+def diagonal_and_changed(xp: Any, m: Any, x: Any) -> Any:
+    y = x * 2
+    view = xp.diagonal(y)
+    y += 1
+    return view * 2, x.diagonal(1)
+
+
 def parameter_views(xp: Any, m: Any, x: Any) -> Any:
     w = m.w.data
     return x + w.T.reshape(6, 4), x @ w.T, w[::-1] * x, w.reshape(3, 8).T.reshape(-1) * 2
@@ -307,7 +251,7 @@ PLAYED = [f for f in list(globals().values()) if getattr(f, "__code__", None)]
 PLAYED = [f for f in PLAYED if f.__code__.co_varnames[:3] == ("xp", "m", "x")]
 
 
-@pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
+@needs_a_compiler
 @pytest.mark.parametrize("function", PLAYED, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("way", WAYS)
 def test_played(function: Any, way: str, monkeypatch: Any) -> None:
@@ -329,20 +273,6 @@ def a_reshape_that_may_copy_is_written(x: Any, xp: Any) -> Any:
     y = xp.exp(x.T)
     y.T.reshape(-1)[2:5] = 7
     return y * 2
-
-
-def broadcast_and_changed(x: Any, xp: Any) -> Any:
-    y = x * 2
-    view = xp.broadcast_to(y[0], (6, 4))
-    y += 1
-    return view * 2
-
-
-def diagonal_and_changed(x: Any, xp: Any) -> Any:
-    y = x * 2
-    view = xp.diagonal(y)
-    y += 1
-    return view * 2
 
 
 def input_changed(x: Any, xp: Any) -> Any:

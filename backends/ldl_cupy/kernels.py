@@ -140,9 +140,13 @@ class Kernels:
             return partial(_cupy_reduce, op.ufunc, op.axis, op.keepdims)
         if op.ufunc == "where":
             return self._where
-        if op.ufunc in ("concatenate", "stack") and op.axis:
-            return partial(_joined, op.ufunc, op.axis[0])
+        if op.ufunc == "take" and _of_rows(op):
+            return self._take
         return None
+
+    def _take(self, a: Any, index: Any, out: Any) -> None:
+        rows = out.reshape(-1, *a.shape[1:])
+        self._launcher.take(a, index.reshape(-1), rows)
 
     def _where(self, condition: Any, a: Any, b: Any, out: Any) -> None:
         self._xp.copyto(out, self._xp.where(condition, a, b))
@@ -164,22 +168,13 @@ def _cupy_reduce(kind: str, axis: Any, keepdims: bool, a: Any, out: Any) -> None
     getattr(a, kind)(axis=axis, out=out, keepdims=keepdims)
 
 
-def _joined(kind: str, axis: int | None, *arrays: Any) -> None:
-    """Joins arrays by copies: many pointers would go through a table that is sent.
-
-    Without an axis they are joined as vectors.
-    """
-    *parts, out = arrays
-    end = 0
-    for i, part in enumerate(parts):
-        if axis is None:
-            out[end : end + part.size].reshape(part.shape)[...] = part
-            end += part.size
-            continue
-        width = 1 if kind == "stack" else part.shape[axis]
-        at = i if kind == "stack" else slice(end, end + width)
-        out[(slice(None),) * (axis % out.ndim) + (at,)] = part
-        end += width
+def _of_rows(op: Op) -> bool:
+    """Whether it takes rows of a C-contiguous array by C-contiguous int64 numbers."""
+    if op.axis != (0,) or not all(isinstance(x, Ref) for x in op.inputs):
+        return False
+    a, index = (x.resolve(x.value.array) for x in op.inputs)
+    straight = a.flags.c_contiguous and index.flags.c_contiguous
+    return straight and index.dtype == np.int64 and bool(a.size)
 
 
 def _along_rows(op: Op) -> bool:

@@ -11,7 +11,7 @@ from ldl import random
 from ldl.backend import Backend, DType, get_backend
 from ldl.compiler.operations import CannotTraceError, Host, Trace
 from ldl.compiler.traced import Traced
-from ldl.compiler.views import copy_into, has_traced, plain
+from ldl.compiler.views import copy_into, filled, has_traced, plain
 
 
 class Draw:
@@ -37,7 +37,9 @@ class TracedNamespace:
 
     def __getattr__(self, name: str) -> Any:
         found = np.zeros if name == "empty" else getattr(np, name)  # which is not what lies there
-        if name in ("zeros", "ones", "full", "empty", "arange", "eye", "linspace", "array"):
+        if name in ("zeros", "ones", "full", "empty"):
+            return partial(self._fill, found)
+        if name in ("arange", "eye", "linspace", "array"):
             return partial(self._make, found)
         if name in ("asarray", "ascontiguousarray"):
             return partial(self._take_in, found)
@@ -45,11 +47,17 @@ class TracedNamespace:
             return lambda *arrays: found(*map(plain, arrays))
         return found
 
+    def _fill(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        value: Any = kwargs.get("fill_value", args[1:2]) if function is np.full else 0
+        if has_traced(args) or has_traced(kwargs) or np.size(value) > 1:
+            return self._make(function, *args, **kwargs)
+        return filled(partial(Traced.made, self._trace), function(*args, **kwargs))
+
     def _make(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         if has_traced(args) or has_traced(kwargs):
             return self._make_of(function, *args, **kwargs)
         made: Host = function(*args, **kwargs)
-        return Traced.made(self._trace, copy_into, (made,), made)
+        return Traced.made(self._trace, copy_into, (made,), made, ufunc="positive")
 
     def _make_of(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """An array with the numbers of a traced one."""

@@ -1,10 +1,14 @@
-"""Copies that nobody writes to, of what nobody writes to afterwards: they need not be made."""
+"""What need not be done: copies that nobody could tell from their source, and fills that nobody
+reads, since all is written over before."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
+
+import numpy as np
 
 from ldl.compiler.operations import Op, Ref, Value, within
 
@@ -14,6 +18,7 @@ def without_copies(ops: list[Op], kept: set[Value]) -> list[Op]:
 
     A copy stays where its source is no array that a reader's view could be made of.
     """
+    ops = _without_fills(ops)
     writes = Counter(out.value for op in ops for out in op.outputs)
     last = {out.value: i for i, op in enumerate(ops) for out in op.outputs}
     readers: dict[Value, list[Ref]] = defaultdict(list)
@@ -32,6 +37,40 @@ def without_copies(ops: list[Op], kept: set[Value]) -> list[Op]:
                 continue
         done.append(op)
     return done
+
+
+def _without_fills(ops: list[Op]) -> list[Op]:
+    """The operations but for copies to all of a value of which no element is left or read."""
+    touching: dict[Value, list[Op]] = defaultdict(list)
+    for op in ops:
+        for value in {x.value for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)}:
+            touching[value].append(op)
+    needless = set()
+    for value, found in touching.items():
+        for i, op in enumerate(found):
+            if _fills(op, value) and _written_over(value, found[i + 1 :]):
+                needless.add(id(op))
+    return [op for op in ops if id(op) not in needless]
+
+
+def _fills(op: Op, value: Value) -> bool:
+    """Whether it copies to all of a value that the trace made."""
+    if op.ufunc != "positive" or op.partial_write or value.external is not None:
+        return False
+    return any(out.value is value and not out.path for out in op.outputs)
+
+
+def _written_over(value: Value, ops: list[Op]) -> bool:
+    """Whether these write all of a value before any reads it."""
+    writing = [*takewhile(lambda op: all(_value(x) is not value for x in op.inputs), ops)]
+    left = np.ones(value.shape if writing else (), bool)
+    for out in (out for op in writing for out in op.outputs if out.value is value):
+        out.resolve(left)[...] = False
+    return not left.any()
+
+
+def _value(x: Any) -> Value | None:
+    return x.value if isinstance(x, Ref) else None
 
 
 def _of_source(x: Any, sources: dict[Value, Ref]) -> Any:

@@ -88,6 +88,8 @@ class DryRun:
             raise CannotTraceError("the step gives a number that does not depend on its input")
         if trace.changed() & {x.ref.value for x in given}:
             raise CannotTraceError("the step writes to its input")
+        for r in results:
+            r.check_read()
         self.results = [r.ref for r in results]
 
     def makes_gradients(self) -> bool:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ldl.compiler.operations import CannotTraceError, Host
+from ldl.compiler.arrangements import Made, arranged
+from ldl.compiler.operations import CannotTraceError
+from ldl.compiler.places import put_along, taken_along
 from ldl.compiler.select import Select
-from ldl.compiler.views import Views, copy_into, has_traced, plain
+from ldl.compiler.views import Views, copy_into, filled, has_traced, listed, plain
 
-Made = Callable[..., Views]
-"""`Views.made` of the trace."""
-
-AXES = {"moveaxis", "rollaxis", "matrix_transpose"}
 FACTS = {"shape", "ndim", "size", "result_type"}
-METHODS = {"sum", "max", "min", "mean", "reshape", "transpose", "swapaxes", "ravel"}
-REFUSED = {"nonzero", "flatnonzero", "unique", "argwhere", "extract", "compress", "copyto"}
+METHODS = {"sum", "max", "min", "mean", "var", "std", "reshape", "transpose", "swapaxes", "ravel"}
+REFUSED = {"nonzero", "flatnonzero", "unique", "argwhere", "extract", "compress"}
 
 
 def call(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -29,11 +26,6 @@ def call(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         raise CannotTraceError(f"calls {name}")
     if name in FACTS:
         return function(*plain(args), **kwargs)
-    if name in AXES:
-        sizes = np.broadcast_to(0, range(2, 2 + args[0].ndim))
-        return args[0].transpose(tuple(n - 2 for n in function(sizes, *args[1:], **kwargs).shape))
-    if name in ("squeeze", "expand_dims"):
-        return args[0].reshape(function(plain(args[0]), *args[1:], **kwargs).shape)
     if method in METHODS:
         return getattr(args[0], method)(*args[1:], **kwargs)
     if name == "copy" and len(args) == 1 and not kwargs:
@@ -44,21 +36,43 @@ def call(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         return _where(made, *args)
     if name == "clip" and len(args) == 3 and not (set(kwargs) - {"out"}):
         return _clip(made, args, kwargs.get("out"))
-    if name in ("concatenate", "stack"):
-        return _joined(made, function, *args, **kwargs)
-    return _other(made, function, args, kwargs)
+    if name == "take":
+        return _take(made, function, *args, **kwargs)
+    if name == "put_along_axis":
+        return put_along(*args, **kwargs)
+    if name == "copyto":
+        return _copyto(*args, **kwargs)
+    found = arranged(made, function, args, kwargs)
+    return _other(made, function, args, kwargs) if found is NotImplemented else found
 
 
 def _alike(made: Made, function: Any, like: Any, *args: Any, **kwargs: Any) -> Any:
     """zeros_like and its kin."""
-    fill: Any = {"z": 0.0, "o": 1.0, "e": 0.0}.get(function.__name__[0])
-    if fill is None:
-        fill = args[0] if args else kwargs["fill_value"]
-        args, kwargs = args[1:], {k: v for k, v in kwargs.items() if k != "fill_value"}
-        result = function(plain(like), plain(fill), *args, **kwargs)
-    else:
-        result = function(plain(like), *args, **kwargs)
-    return made(copy_into, (fill,), result, ufunc="positive")
+    result = function(plain(like), *plain(args), **{k: plain(v) for k, v in kwargs.items()})
+    if function.__name__ == "empty_like":
+        result = np.zeros_like(result)  # which is not what lies there
+    given = (*args, kwargs.get("fill_value")) if function is np.full_like else ()
+    fill: Any = next((x for x in given if isinstance(x, Views)), None)
+    if fill is None and function is np.full_like and np.ndim(given[0]):
+        fill = listed(given[0])
+    return (
+        filled(made, result) if fill is None else made(copy_into, (fill,), result, ufunc="positive")
+    )
+
+
+def _take(made: Made, function: Any, a: Any, index: Any, axis: Any = None, **kwargs: Any) -> Any:
+    if kwargs or has_traced([x for x in (a, index) if isinstance(x, (list, tuple))]):
+        return _other(made, function, (a, index, axis), kwargs)
+    a, index = (listed(x) if isinstance(x, (list, tuple)) else x for x in (a, index))
+    return taken_along(a.reshape(-1), index, 0) if axis is None else taken_along(a, index, axis)
+
+
+def _copyto(target: Any, source: Any, casting: Any = "same_kind", where: Any = True) -> None:
+    if not isinstance(target, Views):
+        raise CannotTraceError("writes to an array that is not made by the backend")
+    if not np.can_cast(np.result_type(plain(source)), target.dtype, casting):
+        raise CannotTraceError(f"calls copyto with what cannot be cast to {target.dtype}")
+    target[...] = source if where is True else np.where(where, source, target)
 
 
 def _where(made: Made, condition: Any, a: Any, b: Any) -> Any:
@@ -79,22 +93,6 @@ def _clip(made: Made, args: tuple[Any, ...], out: Any) -> Any:
         return made(np.clip, args, result, ufunc="clip")
     clipped = made(np.clip, args, result, ufunc="clip")
     return np.positive(clipped, out=out)
-
-
-def _joined(made: Made, function: Any, arrays: Any, axis: Any = 0, **kwargs: Any) -> Any:
-    """concatenate and stack."""
-    parts = tuple(arrays)
-    if kwargs or not all(isinstance(x, (Views, np.ndarray)) for x in parts):
-        raise CannotTraceError(f"calls {function.__name__} in a way that is not known")
-    if axis is None:
-        parts, axis = tuple(x.reshape(-1) for x in parts), 0
-
-    def run(*given: Host) -> None:
-        function(given[:-1], axis=axis, out=given[-1])
-
-    result = function(plain(parts), axis=axis)
-    name = function.__name__
-    return made(run, parts, result, ufunc=name, axis=(axis,), settings=(name, axis))
 
 
 def _other(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

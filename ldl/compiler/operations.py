@@ -44,7 +44,7 @@ def within(view: Host, memory: Host) -> bool:
 
 @dataclass(frozen=True)
 class Ref:
-    """A view of a value: the methods that lead to it, each (name, arguments)."""
+    """A view of a value: the methods that lead to it, each (name, arguments), or broadcast_to."""
 
     value: Value
     path: tuple[tuple[str, tuple[Any, ...]], ...] = ()
@@ -52,8 +52,16 @@ class Ref:
     def resolve(self, array: Host) -> Host:
         """The same view of another array."""
         for name, args in self.path:
-            array = getattr(array, name)(*args)
+            array = look(array, name, args)
         return array
+
+
+def look(array: Host, name: str, args: tuple[Any, ...]) -> Host:
+    """What a method gives of an array; broadcast_to is a function of NumPy's and CuPy's."""
+    found: Host = (
+        np.broadcast_to(array, *args) if name == "broadcast_to" else getattr(array, name)(*args)
+    )
+    return found
 
 
 @dataclass
@@ -85,8 +93,10 @@ class Trace:
     ops: list[Op] = field(default_factory=list)
     values: dict[int, Value] = field(default_factory=dict)
     """External values by the identity of their arrays."""
-    twins: set[Value] = field(default_factory=set)
-    """Values of which the one may be a copy here and a view of the other elsewhere."""
+    twins: dict[Value, set[Value]] = field(default_factory=dict)
+    """Of a value those that may be copies of it here and views elsewhere, or the other way."""
+    stale: set[Value] = field(default_factory=set)
+    """Values of which it is not known what they hold, since a twin was written to."""
 
     def external(self, array: Host) -> Value:
         """The value of an array that the trace did not make."""

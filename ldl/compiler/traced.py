@@ -17,6 +17,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ldl.compiler.functions import call
 from ldl.compiler.operations import CannotTraceError, Host
+from ldl.compiler.places import add_at, named, put, taken
 from ldl.compiler.views import Views, copy_into, listed, plain
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min"}
@@ -31,6 +32,8 @@ class Traced(Views, NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", (None,))
+        if method == "at":
+            return add_at(ufunc, *inputs)
         if (
             len(out) != 1
             or ufunc.nout != 1
@@ -128,6 +131,24 @@ class Traced(Views, NDArrayOperatorsMixin):
         found = total / (self.size // total.size)
         return found.astype(np.float16) if half else found
 
+    def var(
+        self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, **kwargs: Any
+    ) -> Any:
+        """The mean of the squares of what is left without the mean."""
+        keepdims = kwargs.pop("keepdims", False)
+        if out is not None or kwargs:
+            raise CannotTraceError("calls var in a way that is not known")
+        if dtype is None and self.dtype.kind in "biu":
+            dtype = np.dtype(np.float64)
+        total = self.sum(axis, dtype, keepdims=True)
+        count = self.size // max(total.size, 1)
+        rest = self - total / count
+        return (rest * rest).sum(axis, keepdims=keepdims) / max(count - ddof, 0)
+
+    def std(self, *args: Any, **kwargs: Any) -> Any:
+        """The root of the variance."""
+        return np.sqrt(self.var(*args, **kwargs))
+
     def __pow__(self, exponent: Any) -> Any:
         named = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}
         if type(exponent) in (int, float) and exponent in named and self.dtype.kind == "f":
@@ -152,17 +173,34 @@ class Traced(Views, NDArrayOperatorsMixin):
         result = self.array.copy(order)
         return self.made(self.trace, copy_into, (self,), result, ufunc="positive")
 
+    def __getitem__(self, index: Any) -> Any:
+        return taken(self, index) if named(index) else super().__getitem__(index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if named(index):
+            put(self, index, value)
+        else:
+            super().__setitem__(index, value)
+
     argmax = partialmethod(_method, "argmax")
     argmin = partialmethod(_method, "argmin")
+
+    def fill(self, value: Any) -> None:
+        self[...] = value
+
+    def flatten(self, order: str = "C") -> Any:
+        return self.reshape(-1, order=order).copy()
 
     def clip(self, low: Any = None, high: Any = None, out: Any = None) -> Any:
         return np.clip(self, low, high, out=out)
 
-    def dot(self, other: Any) -> Any:
-        return np.dot(self, other)
-
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return call(partial(self.made, self.trace), function, args, kwargs)
+
+
+def _function(self: Traced, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """A method as the function of that name."""
+    return function(self, *args, **kwargs)
 
 
 def _in_place(name: str) -> Callable[[Traced, Any], Any]:
@@ -181,6 +219,13 @@ for _name in (
     *("lshift", "rshift", "and_", "or_", "xor", "matmul"),
 ):
     setattr(Traced, f"__i{_name.strip('_')}__", _in_place(_name))
+
+
+for _name in (
+    *("squeeze", "repeat", "take", "diagonal", "dot", "all", "any", "prod", "cumsum", "round"),
+    *("nonzero", "argsort"),
+):
+    setattr(Traced, _name, partialmethod(_function, getattr(np, _name)))
 
 
 def _target(out: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Trace, Value, within
+from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Trace, Value, look, within
 
 
 def plain(x: Any) -> Any:
@@ -91,9 +91,9 @@ class Views:
 
     # ---- views --------------------------------------------------------------------------------
 
-    def _view(self, name: str, *args: Any) -> Any:
+    def view_of(self, name: str, *args: Any) -> Any:
         """What a method gives that NumPy makes a view of, where the array lies so that it can."""
-        seen = getattr(self.array, name)(*args)
+        seen = look(self.array, name, args)
         value = self.ref.value
         ref = Ref(value, (*self.ref.path, (name, args)))
         lies = within(ref.resolve(value.lying), value.lying)
@@ -103,83 +103,92 @@ class Views:
         if lies:
             view = type(self)(self.trace, ref, seen)
             return self.made(self.trace, copy_into, (view,), seen, ufunc="positive")
-
-        def run(a: Host, out: Host) -> None:
-            np.copyto(out, getattr(a, name)(*args))
-
-        made = self.made(self.trace, run, (self,), seen, settings=(name, args))
+        made = self._copied(name, args, seen)
         if here or name == "__getitem__":
             self.twin(made, seen)
         return made
 
+    def _copied(self, name: str, args: tuple[Any, ...], seen: Any) -> Self:
+        """A copy, where a view cannot be: of one element, or seen in another shape."""
+        array = np.array(seen)
+        number = isinstance(seen, np.generic)
+        made = type(self)(self.trace, Ref(Value(array)), array, number)
+        if name == "__getitem__":
+            index = args[0] if isinstance(args[0], tuple) else (args[0],)
+            made.note(copy_into, (self.view_of(name, (*index, Ellipsis)),), ufunc="positive")
+        else:
+            made.write((name, (self.shape,)), self)
+        return made
+
+    def write(self, step: tuple[str, tuple[Any, ...]], x: Any) -> None:
+        """Note that a view of a new array is x."""
+        ref = Ref(self.ref.value, (step,))
+        there = type(self)(self.trace, ref, ref.resolve(self.ref.value.array))
+        whole = there.size == self.size
+        there.note(copy_into, (x,), ufunc="positive", partial_write=not whole)
+
     def twin(self, other: Views, seen: Any) -> None:
-        """Note that another may be `seen`, a view of this: neither is written to afterwards."""
-        self.trace.twins |= {self.ref.value, other.ref.value}
+        """Note that another may be `seen`, a view of this: a write to one spoils the other."""
+        for a, b in ((self, other), (other, self)):
+            self.trace.twins.setdefault(a.ref.value, set()).add(b.ref.value)
         other.array = np.asarray(seen)
 
-    T = property(lambda self: self._view("transpose"))
+    T = property(lambda self: self.view_of("transpose"))
 
     def reshape(self, *shape: Any, order: str = "C") -> Any:
         """What is seen in C order; CannotTraceError for another."""
         if order != "C":
             raise CannotTraceError(f"calls reshape with order={order!r}")
-        return self._view("reshape", *shape)
+        return self.view_of("reshape", *shape)
 
-    transpose = partialmethod(_view, "transpose")
-    swapaxes = partialmethod(_view, "swapaxes")
+    transpose = partialmethod(view_of, "transpose")
+    swapaxes = partialmethod(view_of, "swapaxes")
 
-    ravel = partialmethod(_view, "reshape", -1)
+    ravel = partialmethod(view_of, "reshape", -1)
 
     def __getitem__(self, index: Any) -> Any:
-        parts = index if isinstance(index, tuple) else (index,)
-        if all(map(_is_basic, parts)):
-            return self._view("__getitem__", index)
-        if has_traced([p for p in parts if isinstance(p, (list, tuple))]):
-            raise CannotTraceError("selects by a list of arrays")
-        arrays = {
-            i: p if isinstance(p, Views) else np.asarray(p)
-            for i, p in enumerate(parts)
-            if not _is_basic(p)
-        }
-        if any(p.dtype == bool for p in arrays.values()):
-            raise CannotTraceError("selects by a condition, which gives shapes that differ")
-
-        def run(a: Host, *rest: Host) -> None:
-            *found, out = rest
-            at: list[Any] = list(parts)
-            for i, x in zip(arrays, found, strict=True):
-                at[i] = x
-            np.copyto(out, a[tuple(at)])
-
-        basic = [None if i in arrays else p for i, p in enumerate(parts)]
-        result = self.array[plain(tuple(parts))]
-        given = (self, *arrays.values())
-        return self.made(self.trace, run, given, result, settings=basic)
+        """A part, of which the index says nothing but where it lies."""
+        return self.view_of("__getitem__", index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         parts = index if isinstance(index, tuple) else (index,)
-        if not all(map(_is_basic, parts)):
-            raise CannotTraceError("writes at places that an array names")
         if isinstance(value, (list, tuple)):
             value = listed(value)
         self.check_written()
         self.array[index] = plain(value)
         whole = len(parts) == 1 and (parts[0] is Ellipsis or parts[0] == slice(None))
         at = parts if any(p is Ellipsis for p in parts) else (*parts, Ellipsis)
-        target = self if whole else self._view("__getitem__", at)
+        target = self if whole else self.view_of("__getitem__", at)
         while np.ndim(plain(value)) > target.ndim:
             value = value[0]  # an axis of length 1
-        target.note(copy_into, (value,), ufunc="positive", partial_write=not whole)
+        if not target.is_seen_by(value):  # as it is after y[1:] += 1
+            target.note(copy_into, (value,), ufunc="positive", partial_write=not whole)
+
+    def is_seen_by(self, other: Any) -> bool:
+        """Whether another is the same view of the same memory."""
+        if not isinstance(other, Views) or other.ref.value is not self.ref.value:
+            return False
+        mine, theirs = (x.ref.resolve(x.ref.value.array) for x in (self, other))
+        start, end = (x.__array_interface__["data"][0] for x in (mine, theirs))
+        return (start, mine.shape, mine.strides) == (end, theirs.shape, theirs.strides)
 
     def check_written(self) -> None:
-        """CannotTraceError where it is not known what else changes when it is written to."""
-        if self.ref.value in self.trace.twins:
+        """Note that it is written to; CannotTraceError where one from outside is a twin."""
+        found = self.trace.twins.get(self.ref.value, set())
+        if any(value.external is not None for value in found):
             raise CannotTraceError("writes to an array of which it has a view or a copy")
+        self.trace.stale |= found
+
+    def check_read(self) -> None:
+        """CannotTraceError where it is not known what it holds."""
+        if self.ref.value in self.trace.stale:
+            raise CannotTraceError("reads a view or a copy of an array that it has written to")
 
 
 def _operand(trace: Trace, x: Any) -> Any:
     """A Ref for an array of any kind, the thing itself for a constant."""
     if isinstance(x, Views):
+        x.check_read()
         return x.ref
     return Ref(trace.external(x)) if isinstance(x, np.ndarray) else x
 
@@ -189,13 +198,19 @@ def copy_into(a: Any, out: Host) -> None:
     np.copyto(out, a, casting="unsafe")
 
 
-def _is_basic(part: Any) -> bool:
+def is_basic(part: Any) -> bool:
     """Whether an index of that kind makes a view."""
     if isinstance(part, slice):
         return not has_traced([part.start, part.stop, part.step])
     if isinstance(part, (bool, np.bool_)):
         return False
     return part is None or part is Ellipsis or isinstance(part, (int, np.integer))
+
+
+def filled(made: Any, result: Host) -> Any:
+    """An array that holds one number; `made` is `Views.made` of the trace."""
+    number = result.flat[0].item() if result.size else 0
+    return made(copy_into, (number,), result, ufunc="positive")
 
 
 def listed(x: Any) -> Host:
