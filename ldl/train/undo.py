@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from ldl.backend import Array, Backend, Recording
 from ldl.nn.differentiable import members
 from ldl.nn.module import Module
@@ -9,16 +11,20 @@ from ldl.optim.optimizer import Optimizer
 from ldl.prepared import play
 from ldl.random import Stream
 
+_STEPS, _DRAW = attrgetter("steps"), attrgetter("draw")
+
 
 class Before:
     """How things stood before a step: draws, counts, and arrays that it reads and writes."""
+
+    __slots__ = ("_arrays", "_backend", "_draws", "_launches", "_optimizer", "_step", "_steps")
 
     def __init__(self, backend: Backend, optimizer: Optimizer, recording: Recording) -> None:
         self._backend, self._optimizer = backend, optimizer
         self._launches = backend.launches
         self._step = optimizer.step_count
-        self._steps = [store.steps for store in optimizer.stores]
-        self._draws = [(stream, stream.draw) for stream in recording.streams]
+        self._steps = [*map(_STEPS, optimizer.stores)]
+        self._draws = [*zip(recording.streams, map(_DRAW, recording.streams), strict=True)]
         self._arrays: list[tuple[Array, Array]] = [(a, a.copy()) for a in recording.carried]
 
     @property
