@@ -404,7 +404,7 @@ def test_an_optimizer_clips_before_it_steps():
 def test_a_rate_that_the_type_cannot_hold_is_infinite(dtype):
     (p,) = with_gradients(np.array([1.0, -1.0], dtype))
     optim.SGD([p], lr=1e300).step()
-    np.testing.assert_array_equal(p.data, np.array([-np.inf, np.inf], dtype) + p.data * 0)
+    np.testing.assert_array_equal(p.data, [-np.inf, np.inf])
 
 
 def test_long_doubles_are_moved_as_precisely_as_they_are():
