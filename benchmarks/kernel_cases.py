@@ -68,9 +68,9 @@ def _log_softmax(b: ldl.Backend) -> Call:
     return lambda: b.log_softmax(x)
 
 
-def _normal_cdf(b: ldl.Backend) -> Call:
+def _normal_tail(b: ldl.Backend) -> Call:
     x = _array(b, BATCH, WIDE)
-    return lambda: b.normal_cdf(x)
+    return lambda: b.normal_tail(x)
 
 
 def _take(b: ldl.Backend) -> Call:
@@ -118,7 +118,7 @@ KERNELS: dict[str, Callable[[ldl.Backend], Call]] = {
     "sum_rows": _sum_rows,
     "sigmoid": _sigmoid,
     "log_softmax": _log_softmax,
-    "normal_cdf": _normal_cdf,
+    "normal_tail": _normal_tail,
     "take": _take,
     "uniform": _uniform,
     "normal": _normal,

@@ -18,37 +18,57 @@ Array = Any
 DType = Any
 """Anything that `numpy.dtype` accepts."""
 
-# Chebyshev coefficients of log(erfc(z) exp(z²) / t) over t = 2 / (2 + z) in (0, 1].
-_LOG_ERFC = (
-    -1.3026537197817094,
-    0.6419697923564902,
-    0.019476473204185836,
-    -0.009561514786808632,
-    -0.0009465953444820369,
-    0.00036683949785276145,
-    4.252332480690777e-05,
-    -2.0278578112534242e-05,
-    -1.6242900046470256e-06,
-    1.3036558355805232e-06,
-    1.5626441722066142e-08,
-    -8.523809591492654e-08,
-    6.5290544390988515e-09,
-    5.059343495551469e-09,
-    -9.91364156493033e-10,
-    -2.273651222931836e-10,
-    9.646791102015527e-11,
-    2.3940380830391146e-12,
-    -6.886027526497553e-12,
-    8.944879273090725e-13,
-    3.130921399342958e-13,
-    -1.1270822361367252e-13,
-    3.810905255189232e-16,
-    7.106097613609237e-15,
-    -1.5230282014571043e-15,
-    -9.457494571291233e-17,
-    1.210237189224279e-16,
-    -2.816663087747177e-17,
-)
+_TAIL = {
+    "single": (
+        (
+            0.004122528203,
+            0.04070006148,
+            0.1834718614,
+            0.4386742574,
+            0.5000000022,
+        ),
+        (
+            0.0103335341,
+            0.1020260651,
+            0.4700843052,
+            1.203582434,
+            1.675233417,
+            1.0,
+        ),
+    ),
+    "double": (
+        (
+            2.206141608820233e-07,
+            6.888404471046805e-06,
+            0.00010550308358398394,
+            0.0010313590966463827,
+            0.007077350580471882,
+            0.03548940042984599,
+            0.13154403773894913,
+            0.3563636068023978,
+            0.6783918019176626,
+            0.8271826026699026,
+            0.5,
+        ),
+        (
+            5.529976934507568e-07,
+            1.7266669414247877e-05,
+            0.0002650100100628648,
+            0.002602500542560113,
+            0.018003638082759107,
+            0.0915094353867671,
+            0.34694890025332376,
+            0.9772321662020906,
+            1.9973289481605838,
+            2.8133958314729957,
+            2.4522497661426708,
+            1.0,
+        ),
+    ),
+}
+"""Φ(-z) exp(z²/2) as P(z) / Q(z), the highest power first: all coefficients are positive, so that
+nothing cancels. P and Q interpolate it at the Chebyshev nodes of t = z / (z + s): 10 of them, s = 3
+and z up to 15 (largest relative error 8e-9), and 22 of them, s = 4 and z up to 40 (2e-18)."""
 
 
 def below_max(xp: Any, x: Array, axis: int) -> Array:
@@ -56,6 +76,14 @@ def below_max(xp: Any, x: Array, axis: int) -> Array:
     largest = x.max(axis=axis, keepdims=True)
     beyond = xp.minimum(x, 0) + float(xp.finfo(x.dtype).max) < largest
     return xp.where(beyond, -inf, x) - largest
+
+
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    """By Horner's rule, the highest power first."""
+    value = x * coefficients[0] + coefficients[1]
+    for c in coefficients[2:]:
+        value = value * x + c
+    return value
 
 
 class Kernels:
@@ -110,22 +138,22 @@ class Kernels:
         below = below_max(xp, x, axis)
         return below - xp.log(xp.exp(below).sum(axis=axis, keepdims=True))
 
-    def normal_cdf(self, x: Array) -> Array:
-        """Φ(x), the standard normal's distribution function, to the precision of x's type.
+    def normal_tail(self, z: Array) -> tuple[Array, Array]:
+        """E = exp(-z²/2) and R = Φ(-z) / E for 0 ≤ z ≤ 40, Φ the normal distribution function.
 
-        With t = 2 / (2 + |z|), z = |x| / √2, erfc(z) = t exp(-z² + P(t)); P is a Chebyshev series
-        fitted to erfc in 60 digits, as W. H. Press et al., Numerical Recipes, section 6.2.2, do.
+        Each has the precision of z's type, float32 at least, relative to its size: apart, since E R
+        underflows where z E R does not. With h = z to 8 bits after the point (20 for float64) h² is
+        exact, and E = exp(-h²/2) exp(b), b = -(z - h)(z + h)/2 so small that four terms will do.
         """
         xp = self.xp
-        z = xp.minimum(xp.abs(x), 50) * 0.5**0.5  # beyond, it is 0 or 1
-        t = 2 / (2 + z)
-        coefficients = _LOG_ERFC[: 14 if x.dtype.itemsize <= 4 else len(_LOG_ERFC)]
-        y = 4 * t - 2
-        b1, b2 = xp.zeros_like(t), xp.zeros_like(t)
-        for c in reversed(coefficients[1:]):
-            b1, b2 = y * b1 - b2 + c, b1
-        tail = 0.5 * t * xp.exp(-z * z + 0.5 * (coefficients[0] + y * b1) - b2)
-        return xp.where(x > 0, 1 - tail, tail)
+        z = z if z.dtype.itemsize > 2 else z.astype("float32")
+        single = z.dtype.itemsize == 4
+        shift = 1.5 * 2.0 ** (15 if single else 32)
+        h = (z + shift) - shift
+        b = (z - h) * (z + h) * -0.5
+        e = xp.exp(h * h * -0.5) * (((b * (1 / 6) + 0.5) * b + 1) * b + 1)
+        p, q = (_polynomial(z, c) for c in _TAIL["single" if single else "double"])
+        return e, p / q
 
     # ---- kernels: data -------------------------------------------------------------------------
 

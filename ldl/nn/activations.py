@@ -170,6 +170,9 @@ class Softplus(Activation):
 class GELU(Activation):
     """y = xΦ(x), Φ the standard normal's distribution function; y' = Φ(x) + xφ(x), φ its density.
 
+    From -13 to 13 y is right to 8 units in the last place, in float32 and float64, and y' to 4 of
+    Φ(x) + |x|φ(x): where it passes through 0, near -0.75, the rest is what is left of these two.
+
     With approximate="tanh": y = x(1 + tanh u)/2 with u = √(2/π)(x + 0.044715x³), and its derivative
     (Hendrycks, Gimpel, arXiv:1606.08415).
     """
@@ -180,22 +183,26 @@ class GELU(Activation):
         self.approximate = approximate
 
     def function(self, x: Array) -> Array:
-        """xΦ(x)."""
+        """xΦ(x), as max(x, 0) - |x|Φ(-|x|)."""
+        xp = self.backend.xp
         if self.approximate == "tanh":
-            cdf = 0.5 * (1 + self._tanh(self._near(x)))
-        else:
-            cdf = self.backend.normal_cdf(x)
-        return self.backend.xp.maximum(x, -FAR) * cdf
+            return xp.maximum(x, -FAR) * (0.5 * (1 + self._tanh(self._near(x))))
+        z = xp.minimum(xp.abs(x), NEAR)
+        e, r = self.backend.normal_tail(z)
+        return (xp.maximum(x, 0) - z * r * e).astype(x.dtype, copy=False)
 
     def derivative(self, grad: Array, x: Array, y: Array) -> Array:
-        """(Φ(x) + xφ(x)) grad."""
-        xp, x = self.backend.xp, self._near(x)
+        """(Φ(x) + xφ(x)) grad, as Φ(-z) - zφ(z) for z = |x|, or 1 less that where x > 0."""
+        xp = self.backend.xp
         if self.approximate == "tanh":
+            x = self._near(x)
             t = self._tanh(x)
             slope = (2 / pi) ** 0.5 * (1 + 3 * 0.044715 * (x * x))
             return grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
-        density = (2 * pi) ** -0.5 * xp.exp(-0.5 * (x * x))
-        return grad * (self.backend.normal_cdf(x) + x * density)
+        z = xp.minimum(xp.abs(x), NEAR)
+        e, r = self.backend.normal_tail(z)
+        tail = (r - z * (2 * pi) ** -0.5) * e
+        return grad * xp.where(x > 0, 1 - tail, tail).astype(x.dtype, copy=False)
 
     def _near(self, x: Array) -> Array:
         return self.backend.xp.clip(x, -NEAR, NEAR)
