@@ -28,9 +28,9 @@ first epoch  from starting Python to the end of 125 steps: an autoencoder on 4,0
              user meets once, then several times with full ones"""
 
 IMPORTS = ("numpy", "ldl", "jax", "sklearn.neural_network", "torch", "onnxruntime")
-SIZES = ("numpy", "ldl", "numba", "jax", "optax", "scikit-learn", "torch", "onnxruntime")
+SIZES = ("numpy", "ldl", "llvmlite", "jax", "optax", "scikit-learn", "torch", "onnxruntime")
 ROWS, BATCH = 4000, 32
-CACHES = ("LDL_CACHE_DIR", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME")
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME")
 """Variables that say where compiled code is kept."""
 
 

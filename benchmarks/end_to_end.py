@@ -16,7 +16,7 @@ same Adam. Their losses over the first steps (their outputs, for prediction) are
 computed in float64: a side that disagrees is reported as wrong and is not timed. Dropout masks
 differ between libraries, so there losses must only be finite and fall.
 
-The sides then take turns in one process (ldl without Numba in its own): a block of steps each, a
+The sides then take turns in one process (ldl without llvmlite in its own): a block of steps each, a
 pause, the next side, in an order that is shuffled every round. A block gives one figure, its time
 over its steps; the table has their median and minimum, both over those of the matrix products
 alone (the floor), and the median over that of ldl.TrainStep. A library that is not installed is

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "results"
 PACKAGES = (
     "ldl",
     "numpy",
-    "numba",
+    "llvmlite",
     "torch",
     "jax",
     "jaxlib",

@@ -10,7 +10,6 @@ VARIABLES = (
     "OPENBLAS_NUM_THREADS",  # NumPy
     "MKL_NUM_THREADS",  # PyTorch, NumPy of other makes
     "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
 )
 
 DEFAULT = 2

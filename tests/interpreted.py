@@ -1,6 +1,6 @@
 """Loops that are read, not compiled: a thousand programs take the time that compilers need for ten.
 
-`on_host` has Numba's part of a program done by Python, from the sources, words and addresses that
+`on_host` has a program's compiled part done by Python, from the sources, words and addresses that
 compiled code takes; `on_device` the kernels of `CudaOnHost`, from the same statements in Python.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache, partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,20 @@ from ldl.compiler.body import KINDS
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Op, Value
 from ldl_cupy.kernels import Kernels
-from ldl_numpy import blas, program
+from ldl_numpy import program
 from ldl_numpy.source import Source
 
-NAMES: dict[str, Any] = {"np": np, "f4": np.float32, "f8": np.float64, "i8": np.int64}
+NAMES: dict[str, Any] = {
+    "np": np,
+    "f4": np.float32,
+    "f8": np.float64,
+    "i8": np.int64,
+    "b1": np.bool_,
+}
 for _name in ("exp", "log", "log1p", "expm1", "tanh"):
     for _kind in ("f4", "f8"):
         NAMES[f"{_name}_{_kind}"] = getattr(np, _name)
-NAMES |= {"wide_vectors": lambda: None, "flush_subnormals": lambda: None, "restore": lambda x: x}
+NAMES |= {"LEAST": -(2**63), "flush_subnormals": lambda: None, "restore": lambda x: x}
 
 
 @cache
@@ -41,15 +46,16 @@ def interpret(source: Source, rows: int, columns: int, arrays: list[Any], values
     count = len(source.inputs), len(source.inputs) + len(source.outputs)
     read, written, sums = arrays[: count[0]], arrays[count[0] : count[1]], arrays[count[1] :]
     how = zip(source.roles, read, strict=True)
-    given = [a.reshape(-1)[0] if role == "scalar" else a for role, a in how]
+    given = [a.reshape(-1)[0] if role == "scalar" else a.reshape(-1) for role, a in how]
     kinds = (kind for kind, _ in source.constants)
     numbers = [np.dtype(kind).type(x) for kind, x in zip(kinds, values, strict=True)]
-    scratch = [np.zeros((1, columns), x.value.dtype) for x in source.sums]
+    scratch = [np.zeros(columns, x.value.dtype) for x in source.sums]
     n = rows if rows > 1 else columns
     with np.errstate(all="ignore"):
-        _part(source.text())(0, 0, n, rows, columns, *given, *scratch, *written, *numbers)
+        made = [a.reshape(-1) for a in written]
+        _part(source.text())(0, 0, n, rows, columns, *given, *scratch, *made, *numbers)
     for r, s in zip(sums, scratch, strict=True):
-        r[...] = s[0].reshape(r.shape) if r.size > 1 or r.ndim else s.sum(dtype=np.float64)
+        r[...] = s.reshape(r.shape) if r.size > 1 or r.ndim else s.sum(dtype=np.float64)
 
 
 # ---- the host ------------------------------------------------------------------------------------
@@ -58,7 +64,7 @@ def interpret(source: Source, rows: int, columns: int, arrays: list[Any], values
 def on_host(monkeypatch: Any) -> None:
     """Programs of the NumPy backend, from now on."""
     sources: dict[str, Source] = {}
-    entries: dict[int, str] = {}
+    texts: dict[str, int] = {}
     made = program.compiled
 
     def compiled(loop: Loop, stored: set[Value]) -> Op:
@@ -66,22 +72,22 @@ def on_host(monkeypatch: Any) -> None:
         sources[op.run.text()] = op.run
         return op
 
-    def loaded(text: str) -> Any:
-        address = next((n for n, known in entries.items() if known == text), len(entries))
-        entries[address] = text
-        return SimpleNamespace(entry=SimpleNamespace(address=address))
+    def addresses(wanted: list[str]) -> list[int]:
+        return [texts.setdefault(text, len(texts)) for text in wanted]
 
-    def play(calls: Any) -> None:
-        for function, at in calls.tolist():
-            text = entries[function]
+    def play(calls: ctypes.c_void_p) -> None:
+        (count,) = _at(calls.value or 0, "i8", (1,)).tolist()
+        for function, at in _at((calls.value or 0) + 8, "i8", (count, 2)).tolist():
+            text = list(texts)[function]
             if text in sources:
                 _play_loop(sources[text], at)
             else:
-                _play_product("f4" if "gemm_f4" in text else "f8", at)
+                _play_product("f4" if "[f4]" in text else "f8", at)
 
+    _, point = program.players()
     monkeypatch.setattr(program, "compiled", compiled)
-    monkeypatch.setattr(program, "loaded", loaded)
-    monkeypatch.setattr(blas, "play", play)
+    monkeypatch.setattr(program, "addresses", addresses)
+    monkeypatch.setattr(program, "players", lambda: (play, point))
 
 
 def _at(address: int, kind: Any, shape: tuple[int, ...]) -> Any:

@@ -185,7 +185,7 @@ def test_a_run_that_is_told_to_stop_leaves_what_it_had(tmp_path: Path) -> None:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "LDL_NUMBA": "0"},
+        env={**os.environ, "LDL_JIT": "0"},
     )
     out, end = tmp_path / "floors.json", time() + 60
     while time() < end and not (out.exists() and '"copy"' in out.read_text()):

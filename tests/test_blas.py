@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ldl_numpy import blas, program
+from ldl_numpy import blas
+from ldl_numpy.engine import addresses
 
 SIZES = [(1, 1, 1), (1, 30, 64), (3, 5, 1), (32, 1, 7), (33, 17, 29), (128, 64, 256)]
 
@@ -31,16 +33,15 @@ def test_a_product_is_numpys(
     a = rng.random((k, m) if flips[0] else (m, k)).astype(dtype)
     b = rng.random((n, k) if flips[1] else (k, n)).astype(dtype)
     out = np.full((m, n), np.nan, dtype)
-    words = np.array([*flips, m, n, k, *[x.ctypes.data for x in (a, b, out)]], np.int64)
     kind = "f4" if dtype == "float32" else "f8"
-    address = program.loaded(blas.PRODUCT.replace("KIND", kind)).entry.address
-    blas.play(np.array([[address, words.ctypes.data]], np.int64))
+    at = [*[x.ctypes.data for x in (a, b, out)], blas.address(kind)]
+    words = np.array([*flips, m, n, k, *at], np.int64)
+    (product,) = addresses([blas.PRODUCT.replace("KIND", kind)])
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(product)(words.ctypes.data)
     expected = (a.T if flips[0] else a) @ (b.T if flips[1] else b)
     np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
 def test_a_function_that_does_not_multiply_is_not_used() -> None:
-    import ctypes
-
     kind = ctypes.CFUNCTYPE(None)
     assert not blas._multiplies(kind(lambda *_: None), ctypes.c_float)

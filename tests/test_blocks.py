@@ -1,4 +1,4 @@
-"""Without Numba a step works block by block: the layers' own numbers to the bit, in less time."""
+"""Without the compiler a step works in blocks: the layers' own numbers to the bit, in less time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ rng = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
-def _without_numba(monkeypatch: Any) -> None:
+def _without_the_compiler(monkeypatch: Any) -> None:
     monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
 
 
@@ -264,19 +264,19 @@ def test_where_broadcasts_and_casts_as_numpy_does() -> None:
     ("text", "wanted"),
     [("0", False), ("false", False), ("Off", False), ("no", False), ("1", True), ("", True)],
 )
-def test_what_leaves_numba_alone(text: str, wanted: bool, monkeypatch: Any) -> None:
+def test_what_leaves_the_compiler_alone(text: str, wanted: bool, monkeypatch: Any) -> None:
     monkeypatch.undo()
     with monkeypatch.context() as context:
-        context.setenv("LDL_NUMBA", text)
+        context.setenv("LDL_JIT", text)
         found = ldl_numpy.fuser.__wrapped__()
-    assert (found is not None) is (wanted and find_spec("numba") is not None)
+    assert (found is not None) is (wanted and find_spec("llvmlite") is not None)
 
 
-@pytest.mark.parametrize("text", ["maybe", "2", "numba\n"])
+@pytest.mark.parametrize("text", ["maybe", "2", "jit\n"])
 def test_what_says_neither_is_refused_in_one_line(text: str, monkeypatch: Any) -> None:
     monkeypatch.undo()
     with monkeypatch.context() as context:
-        context.setenv("LDL_NUMBA", text)
-        with pytest.raises(ValueError, match=r"LDL_NUMBA .* must be 0 or 1, got ") as error:
+        context.setenv("LDL_JIT", text)
+        with pytest.raises(ValueError, match=r"LDL_JIT .* must be 0 or 1, got ") as error:
             ldl_numpy.fuser.__wrapped__()
     assert str(error.value).isprintable()

@@ -19,12 +19,12 @@ from ldl import caches, nn, optim
 rng = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True, params=["numba", "blocks"])
+@pytest.fixture(autouse=True, params=["jit", "blocks"])
 def _how(request: Any, monkeypatch: Any) -> None:
     if request.param == "blocks":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
     else:
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
 
 
 def growth(act: Callable[[int], None], times: int) -> int:

@@ -28,13 +28,13 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True, params=["numba", "blocks"])
+@pytest.fixture(autouse=True, params=["jit", "blocks"])
 def _strict(request: Any, monkeypatch: Any) -> Iterator[None]:
     """Every floating-point error of NumPy's is raised."""
     if request.param == "blocks":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
     else:
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     with np.errstate(all="raise"):
         yield
 

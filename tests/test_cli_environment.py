@@ -550,11 +550,11 @@ def test_a_variable_of_the_environment_that_makes_no_sense_takes_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fit(*_: Any, **__: Any) -> None:
-        raise ValueError("LDL_THREADS must be a positive integer, got 'abc'")
+        raise ValueError("LDL_JIT in the environment must be 0 or 1, got 'abc'")
 
     monkeypatch.setattr(ldl, "fit", fit)
     assert run() == 2
-    assert line(capsys) == "ldl denoise: LDL_THREADS must be a positive integer, got 'abc'"
+    assert line(capsys) == "ldl denoise: LDL_JIT in the environment must be 0 or 1, got 'abc'"
 
 
 # ---- apply ---------------------------------------------------------------------------------------

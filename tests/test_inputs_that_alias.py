@@ -22,12 +22,12 @@ Y = rng.standard_normal((6, 6)).astype("float32")
 
 @pytest.fixture(params=["plain", "fused", "copied", "device"])
 def backend(request: Any, monkeypatch: Any) -> Any:
-    """The one whose steps are played: NumPy's without and with Numba, and a device's.
+    """The one whose steps are played: NumPy's without and with the compiler, and a device's.
 
     Inputs are read where they lie, or else copied because they are small.
     """
     if request.param in ("fused", "copied"):
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     elif request.param == "plain":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
     if request.param != "copied":

@@ -22,15 +22,15 @@ from ldl_numpy import blocks
 ROWS = list(np.random.default_rng(3).random((40, 8, 6)).astype("float32"))
 
 
-@pytest.fixture(params=["numba", "blocks"])
+@pytest.fixture(params=["jit", "blocks"])
 def how(request: Any, monkeypatch: Any) -> str:
-    """With Numba, and without it in blocks of a few elements."""
+    """Compiled, and without the compiler in blocks of a few elements."""
     if request.param == "blocks":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
         monkeypatch.setattr(blocks, "BLOCK", 7)
         monkeypatch.setattr(blocks, "LEAST", 2)
     else:
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     return str(request.param)
 
 

@@ -20,13 +20,13 @@ from ldl.prepared import Prepared
 __all__ = ["NumpyBackend"]
 
 FEW = 1024
-"""Random numbers that are drawn sooner than Numba is asked."""
+"""Random numbers that are drawn sooner than compiled code is called."""
 
 
 class NumpyBackend(Backend):
-    """NumPy arrays; training steps are traced, planned and, where Numba is installed, fused.
+    """NumPy arrays; training steps are traced, planned and, with llvmlite, fused and compiled.
 
-    `LDL_NUMBA=0` in the environment leaves Numba alone.
+    `LDL_JIT=0` in the environment leaves llvmlite alone.
     """
 
     name = "numpy"
@@ -60,15 +60,15 @@ class NumpyBackend(Backend):
         return out.astype(dtype, copy=False)
 
     def fill_uniform(self, out: np.ndarray[Any, Any], key: random.Key) -> None:
-        """The same numbers, in a C-contiguous float32 array; drawn by Numba where it is wanted."""
+        """The same numbers, in a C-contiguous float32 array; compiled where that is wanted."""
         if fuser() is None or out.size < FEW:
             from ldl_numpy.uniform import fill
 
             fill(out, key)
             return
-        from ldl_numpy.draws import fill_uniform
+        from ldl_numpy.philox import drawing
 
-        fill_uniform(out.reshape(-1), np.uint64(key.seed), np.uint64(key.stream), key.draw)
+        drawing()[0](out.size, out.ctypes.data, key.seed, key.stream, key.draw)
 
     def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> np.ndarray[Any, Any]:
         """The generic body's numbers, to rounding."""
@@ -76,12 +76,13 @@ class NumpyBackend(Backend):
         if fuser() is None or size < FEW or np.dtype(dtype) != np.float32:
             drawn: np.ndarray[Any, Any] = super().normal(shape, dtype, key)
             return drawn
-        from ldl_numpy.draws import box_muller
+        from ldl_numpy.philox import drawing
 
         half = (size + 1) // 2
         u = self.uniform((2 * half,), dtype, key)
         out = np.empty(2 * half, np.float32)
-        box_muller(u[:half], u[half:], out[:half], out[half:])
+        halves = [a.ctypes.data for a in (u[:half], u[half:], out[:half], out[half:])]
+        drawing()[1](half, *halves)
         return out[:size].reshape(shape)
 
     def sum_squares(self, a: np.ndarray[Any, Any]) -> Any:
@@ -117,7 +118,7 @@ class NumpyBackend(Backend):
         numbers: tuple[str, ...],
         **constants: Any,
     ) -> Prepared:
-        """The kernel's generic body, planned: one loop with Numba, else blocks.
+        """The kernel's generic body, planned: one loop where it is compiled, else blocks.
 
         A subclass, whose kernels may be others, runs them as they are.
         """
@@ -130,24 +131,22 @@ class NumpyBackend(Backend):
 
 @cache
 def fuser() -> Any:
-    """What makes loops of operations: None where Numba is not installed or not wanted."""
-    given = os.environ.get("LDL_NUMBA", "").strip().lower()
+    """What makes loops of operations: None where llvmlite is not installed or not wanted."""
+    given = os.environ.get("LDL_JIT", "").strip().lower()
     unwanted = given in ("0", "false", "no", "off")
     if not unwanted and given not in ("", "1", "true", "yes", "on"):
-        raise ValueError(f"LDL_NUMBA in the environment must be 0 or 1, got {given[:40]!r}")
-    disabled = os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
-    if unwanted or disabled or find_spec("numba") is None:
+        raise ValueError(f"LDL_JIT in the environment must be 0 or 1, got {given[:40]!r}")
+    if unwanted or find_spec("llvmlite") is None:
         return None
-    from ldl_numpy.source import threads
-
-    threads()  # says what is wrong with LDL_THREADS before anything is recorded
+    from ldl_numpy.engine import dumps
     from ldl_numpy.program import fuse_and_link
 
+    dumps()  # says what is wrong with LDL_DUMP before anything is recorded
     return fuse_and_link
 
 
 def gatherer() -> Any:
-    """What gathers operations: into loops, or without Numba into blocks."""
+    """What gathers operations: into loops, or without llvmlite into blocks."""
     found = fuser()
     if found is not None:
         return found

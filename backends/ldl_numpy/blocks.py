@@ -1,6 +1,6 @@
 """Blocks: elementwise operations done together on a few rows at a time, which stay in the cache.
 
-Without Numba, `in_blocks` gathers what would else be loops. NumPy then does all operations of a
+Without llvmlite, `in_blocks` gathers what would else be loops. NumPy then does all operations of a
 group on a block before the next block; what is not read afterwards is never written to memory but
 to scratch of a block's size. Every element comes out as a pass over the whole array makes it.
 """

@@ -1,48 +1,27 @@
 """Programs: loops and matrix products that follow each other, as one compiled call.
 
 A program is an array of calls, each the address of a compiled function and of the sizes and
-addresses that it takes; one small compiled function goes through them. Sources lie in a folder of
-the user's (`LDL_CACHE_DIR`, or `ldl/numba` in the cache folder), where Numba keeps what it compiled
-between processes.
+addresses that it takes; one small compiled function goes through them.
 """
 
 from __future__ import annotations
 
-import atexit
-import glob
-import hashlib
-import importlib.util
-import os
-import shutil
-import sys
-import tempfile
-import warnings
+import ctypes
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from functools import cache, partial
-from pathlib import Path
-from threading import Lock, RLock
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core.compiler_lock import global_compiler_lock
 
 from ldl.compiler.body import kind_of
 from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Op, Ref, Value
-from ldl.forks import guarded
-from ldl_numpy import blas, numba_math
+from ldl_numpy import blas
+from ldl_numpy.engine import addresses
+from ldl_numpy.player import players
 from ldl_numpy.source import Source
-
-guarded(global_compiler_lock)
-loading = guarded(RLock())
-"""Held while a module is loaded: a thread must not find one that another has half loaded."""
-
-lock = guarded(Lock())
-"""Held while a parallel loop runs: Numba's `workqueue` threads serve one caller at a time."""
 
 
 def fuse_and_link(ops: list[Op], kept: set[Value]) -> list[Op]:
@@ -80,32 +59,30 @@ class _Program:
         self.inputs = list(inputs)
         self.memory = memory
         self.words: list[int] = []
-        self.calls: list[tuple[int, int]] = []
-        """Addresses of functions, and where their words begin."""
+        self.calls: list[tuple[str, int]] = []
+        """Sources of functions, and where their words begin."""
         self.moving: dict[Value, list[tuple[int, int]]] = {}
         """Of each input the places of words that point into it, and by how much."""
         self.held: list[Any] = []
-        self.parallel = False
 
     def add(self, op: Op) -> None:
         """Do an operation after the others."""
         start = len(self.words)
-        arrays: Sequence[Ref | Host]
         if isinstance(op.run, Source):
-            entry = loaded(op.run.text()).entry
-            self.parallel |= op.run.parts > 1
+            text = op.run.text()
             self.words += [op.run.rows, op.run.columns]
-            arrays = op.run.arguments
+            for array in op.run.arguments:
+                self._point(array)
         else:
             a, b, out = (self._look(x) for x in (*op.inputs, *op.outputs))
-            entry = loaded(blas.PRODUCT.replace("KIND", kind_of(out.dtype))).entry
+            kind = kind_of(out.dtype)
+            text = blas.PRODUCT.replace("KIND", kind)
             self.words += [not x.flags.c_contiguous for x in (a, b)]
             self.words += [*out.shape, a.shape[1]]
-            arrays = (*op.inputs, *op.outputs)
-        for array in arrays:
-            self._point(array)
-        self.calls.append((entry.address, start))
-        self.held.append(entry)
+            for x in (*op.inputs, *op.outputs):
+                self._point(x)
+            self.words.append(blas.address(kind))
+        self.calls.append((text, start))
 
     def _look(self, x: Ref) -> Host:
         """An array in the layout of a view: inputs come C-contiguous, others as they lie."""
@@ -127,121 +104,26 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
         program.add(op)
     words = np.array(program.words, np.int64)
     first = words.ctypes.data
-    calls = np.array([(f, first + 8 * start) for f, start in program.calls], np.int64)
-    points = [np.array(spots, np.int64).T.copy() for spots in program.moving.values()]
+    found = addresses([text for text, _ in program.calls])
+    calls = [(f, first + 8 * start) for f, (_, start) in zip(found, program.calls, strict=True)]
+    played = np.array([len(calls), *(x for row in calls for x in row)], np.int64)
+    moved = [(len(spots), spots) for spots in program.moving.values()]
+    points = [
+        np.array([first, n, *(x for spot in spots for x in spot)], np.int64) for n, spots in moved
+    ]
+    play, point = players()
+    all_of_it = ctypes.c_void_p(played.ctypes.data)
+    spots = [ctypes.c_void_p(array.ctypes.data) for array in points]
     last: list[Any] = [None] * len(points)
-    guard: AbstractContextManager[Any] = lock if program.parallel else nullcontext()
-    blas.play(calls[:0])  # compiles it
 
     def run(*arrays: Host) -> None:
         for i, array in enumerate(arrays):
             if array is not last[i]:
                 last[i] = None  # an interrupt may come when the words point elsewhere
-                blas.point(words, points[i][0], points[i][1], array)
+                point(spots[i], array)
                 last[i] = array
-        with guard:
-            blas.play(calls)
+        play(all_of_it)
 
-    plain = not points and not program.parallel
-    done: Any = partial(blas.play, calls) if plain else run
-    done.held = words, program.held
+    done: Any = run if points else partial(play, all_of_it)
+    done.held = words, played, points, program.held
     return Op(done, tuple(Ref(value) for value in program.moving), (), ufunc="program")
-
-
-def loaded(text: str) -> Any:
-    """The module that has this text, and what Numba compiled of it.
-
-    Files of it that are damaged are made anew. Where the folder cannot be used, which is said once,
-    a temporary one serves this process.
-    """
-    with loading:
-        name = "ldl_loop_" + hashlib.sha256(text.encode() + _stamp()).hexdigest()[:24]
-        folder = cache_folder()
-        try:
-            return _loaded(name, text, folder)
-        except Exception:
-            for path in folder.glob(f"**/{glob.escape(name)}.*"):
-                with suppress(OSError):
-                    path.unlink()
-        try:
-            return _loaded(name, text, folder)
-        except Exception as error:
-            made = _loaded(name, text, _temporary_folder())
-            _warn(folder, error)
-            return made
-
-
-def _loaded(name: str, text: str, folder: Path) -> Any:
-    if name not in sys.modules:
-        path = folder / f"{name}.py"
-        if not path.exists():
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-                file.write(text)
-            os.replace(file.name, path)
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        made = importlib.util.module_from_spec(spec)
-        sys.modules[name] = made
-        try:
-            spec.loader.exec_module(made)
-            if not hasattr(made, "entry"):
-                raise ImportError(f"{path} is damaged")
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
-
-
-@cache
-def _stamp() -> bytes:
-    """What compiled code depends on beside its source."""
-    used: bytes = b"".join(Path(str(m.__file__)).read_bytes() for m in (numba_math, blas))
-    return used + bytes(numba.__version__, "ascii")
-
-
-@cache
-def cache_folder() -> Path:
-    """Where sources and compiled loops are kept: a folder of the user's, else of this process."""
-    given = os.environ.get("LDL_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(given) if given else Path(base) / "ldl" / "numba"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-        error = OSError("it may not be written to")
-    except OSError as found:
-        error = found
-    _warn(folder, error)
-    return _temporary_folder()
-
-
-@cache
-def _temporary_folder() -> Path:
-    """A folder that goes with the process."""
-    folder, process = tempfile.mkdtemp(prefix="ldl-"), os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == process:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return Path(folder)
-
-
-_warned: set[Path] = set()
-
-
-def _warn(folder: Path, error: Exception) -> None:
-    """Say once why compiled loops are not kept in a folder."""
-    if folder in _warned:
-        return
-    _warned.add(folder)
-    why = " ".join(str(error).split())[:200] or type(error).__name__
-    warnings.warn(
-        f"compiled loops cannot be kept in {folder}, so every process compiles them anew: delete "
-        f"that folder, or set LDL_CACHE_DIR to one that can be written to ({why})",
-        RuntimeWarning,
-        stacklevel=2,
-    )

@@ -19,7 +19,7 @@ PIECE = 2**20
 
 
 class PlannedUpdate(Prepared):
-    """A kernel's generic body, planned: one loop with Numba, else blocks.
+    """A kernel's generic body, planned: one loop where it is compiled, else blocks.
 
     Its numbers stand in arrays without axes, so that others need no other plan.
     """

@@ -28,7 +28,7 @@ from benchmarks.side import reason
 
 PACKAGES = (
     *("numpy", "safetensors", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "cuda-core"),
-    *("cuda-bindings", "cuda-pathfinder", "torch", "triton", "jax", "pytest", "numba"),
+    *("cuda-bindings", "cuda-pathfinder", "torch", "triton", "jax", "pytest", "llvmlite"),
 )
 
 REQUIRED = {

@@ -43,7 +43,7 @@ class Eager(Side):
     """The four calls of a step, one after another."""
 
     name = "ldl, eager"
-    uses = ("numba",)
+    uses = ("llvmlite",)
 
     def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
         """A step as a user writes it."""
@@ -62,10 +62,10 @@ class Eager(Side):
 
 
 class Compiled(Side):
-    """`ldl.TrainStep`, with Numba where it is installed."""
+    """`ldl.TrainStep`, with llvmlite where it is installed."""
 
     name = TRAIN_STEP
-    uses = ("numba",)
+    uses = ("llvmlite",)
 
     def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
         """The step as one call."""
@@ -73,16 +73,18 @@ class Compiled(Side):
         return Built(lambda: step(*next(turn)))
 
 
-class WithoutNumba(Compiled):
-    """The same with Numba turned off, in a process of its own."""
+class WithoutCompiler(Compiled):
+    """The same with llvmlite turned off, in a process of its own."""
 
-    name = "ldl.TrainStep without Numba"
+    name = "ldl.TrainStep without llvmlite"
     uses = ()
-    environment = {"LDL_NUMBA": "0"}  # noqa: RUF012 - never changed
+    environment = {"LDL_JIT": "0"}  # noqa: RUF012 - never changed
 
     def available(self) -> str:
-        """Where Numba is missing, `ldl.TrainStep` is this row already."""
-        return "" if find_spec("numba") else "Numba is not installed: ldl.TrainStep is this row"
+        """Where llvmlite is missing, `ldl.TrainStep` is this row already."""
+        return (
+            "" if find_spec("llvmlite") else "llvmlite is not installed: ldl.TrainStep is this row"
+        )
 
 
 class Predicts(Side):
@@ -111,7 +113,7 @@ PREDICTOR = "ldl.Predictor"
 SIDES = [
     Eager(),
     Compiled(),
-    WithoutNumba(),
+    WithoutCompiler(),
     Predicts("ldl, model(x)"),
     Predicts("ldl, model.predict(x)"),
     Predicts(PREDICTOR),

@@ -21,7 +21,7 @@ PACKAGES = {
     "safetensors": "",
     "cupy-cuda12x": "GPU: pip install 'ldl[cuda12]'",
     "cupy-cuda13x": "GPU: pip install 'ldl[cuda13]'",
-    "numba": "faster steps on a CPU: pip install numba",
+    "llvmlite": "faster steps on a CPU: pip install 'ldl[jit]'",
     "matplotlib": f"pictures: {HOW}",
     "tqdm": f"progress bars: {HOW}",
     "pooch": f"downloads of MNIST: {HOW}",
@@ -36,9 +36,8 @@ VARIABLES = (
     "MKL_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
     "LDL_DATA_DIR",
-    "LDL_CACHE_DIR",
-    "LDL_THREADS",
-    "LDL_NUMBA",
+    "LDL_JIT",
+    "LDL_DUMP",
 )
 
 Section = Iterator[tuple[str, str]]

@@ -1,0 +1,70 @@
+"""Random numbers compiled: Philox4x64-10, the bits of NumPy's."""
+
+# mypy: ignore-errors
+# (LLVM, not Python, gives these functions their types.)
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import numpy as np
+
+from ldl_numpy.elementary import cospi2_f4, log_f4, sinpi2_f4
+from ldl_numpy.engine import function
+from ldl_numpy.language import high_product
+
+f4, i4, i8, u8 = np.float32, np.int32, np.int64, np.uint64
+
+
+def block(index: i8, seed: u8, stream: u8, draw: u8):
+    """The four words of block `index` of a draw; NumPy counts blocks from 1."""
+    c0, c1, c2, c3 = u8(index + 1), draw, u8(0), u8(0)
+    k0, k1 = seed, stream
+    for _ in range(10):
+        high0, low0 = high_product(c0, u8(0xD2E7470EE14C6C93)), c0 * 0xD2E7470EE14C6C93
+        high1, low1 = high_product(c2, u8(0xCA5A826395121157)), c2 * 0xCA5A826395121157
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0 += 0x9E3779B97F4A7C15
+        k1 += 0xBB67AE8584CAA73B
+    return c0, c1, c2, c3
+
+
+def fraction(bits: u8):
+    """The upper 24 of 32 bits as a number in [0, 1)."""
+    return f4(i4(bits >> 8)) * 2.0**-24
+
+
+def fill_uniform(n: i8, out: [f4], seed: u8, stream: u8, draw: u8):
+    """n uniform numbers in [0, 1), what `ldl.random.uniform` gives."""
+    whole = n // 8
+    for i in range(whole):
+        w0, w1, w2, w3 = block(i, seed, stream, draw)
+        out[8 * i] = fraction(w0 & 0xFFFFFFFF)
+        out[8 * i + 1] = fraction(w0 >> 32)
+        out[8 * i + 2] = fraction(w1 & 0xFFFFFFFF)
+        out[8 * i + 3] = fraction(w1 >> 32)
+        out[8 * i + 4] = fraction(w2 & 0xFFFFFFFF)
+        out[8 * i + 5] = fraction(w2 >> 32)
+        out[8 * i + 6] = fraction(w3 & 0xFFFFFFFF)
+        out[8 * i + 7] = fraction(w3 >> 32)
+    for j in range(8 * whole, n):
+        w0, w1, w2, w3 = block(whole, seed, stream, draw)
+        k = j - 8 * whole
+        word = (w0 if k < 2 else w1) if k < 4 else (w2 if k < 6 else w3)
+        out[j] = fraction(word >> 32 if k % 2 != 0 else word & 0xFFFFFFFF)
+
+
+def box_muller(n: i8, u: [f4], v: [f4], cos: [f4], sin: [f4]):
+    """√(-2 ln(1 - u)) cos 2πv and √(-2 ln(1 - u)) sin 2πv for n numbers."""
+    for i in range(n):
+        radius = np.sqrt(log_f4(1 - u[i]) * -2)
+        cos[i] = radius * cospi2_f4(v[i])
+        sin[i] = radius * sinpi2_f4(v[i])
+
+
+@cache
+def drawing():
+    """`fill_uniform` and `box_muller`, compiled."""
+    n, at, word = ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64
+    return function(fill_uniform, n, at, word, word, word), function(box_muller, n, at, at, at, at)
