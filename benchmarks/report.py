@@ -97,8 +97,8 @@ def _end_to_end(part: dict[str, Any]) -> list[str]:
         "## A step, and a prediction, beside other libraries",
         "",
         f"{part['date']}, {part['threads']} threads for every side, float32. The sides took turns "
-        "in one run, in blocks of steps with a pause between (the side without llvmlite in a process "
-        "of its own, the others in one); each figure is of the blocks' "
+        "in one run, in blocks of steps with a pause between (the side without llvmlite in a "
+        "process of its own, the others in one); each figure is of the blocks' "
         "times per step. The floor is the step's matrix products alone. The largest difference is "
         "that of the first losses (for predictions, of the outputs) from those of float64.",
     ]

@@ -239,19 +239,24 @@ def log1p_f8(x: f8):
     return f8(nan) if x < -1 else r
 
 
-def sinpi2_f4(t: f4):
-    """Sin 2πt for t in [0, 1.25], from sin and cos on [-π/4, π/4]."""
+def turned_f4(t: f4, ahead: i4):
+    """Sin 2π(t + ahead / 4) for t in [0, 1], from sin and cos on [-π/4, π/4]."""
     q = np.floor(t * 4 + 0.5)
     x = (t - q * 0.25) * 6.283185307179586
     z = x * x
     sin = ((z * -1.9515295891e-4 + 8.3321608736e-3) * z - 1.6666654611e-1) * z * x + x
     p = (z * 2.443315711809948e-5 + -1.388731625493765e-3) * z
     cos = (p + 4.166664568298827e-2) * z * z - z * 0.5 + 1
-    quarter = i4(q)
+    quarter = i4(q) + ahead
     y = cos if (quarter & 1) != 0 else sin
     return -y if (quarter & 2) != 0 else y
 
 
+def sinpi2_f4(t: f4):
+    """Sin 2πt for t in [0, 1]."""
+    return turned_f4(t, i4(0))
+
+
 def cospi2_f4(t: f4):
     """Cos 2πt for t in [0, 1]."""
-    return sinpi2_f4(t + 0.25)
+    return turned_f4(t, i4(1))

@@ -27,7 +27,7 @@ class TrainStep:
     """Forward, loss, backward and update: `loss = step(x, y)`.
 
     The backend records the first step of every shape and plays it from then on: on NumPy without
-    allocating, its elementwise parts fused where llvmlite is installed; on CuPy, with cuBLASLt, as one
+    allocating, its elementwise parts fused where llvmlite is there; on CuPy, with cuBLASLt, as one
     graph launch. The numbers are those of the layers' own code, to rounding where parts are fused
     and to the bit where they are not.
 
