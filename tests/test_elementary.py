@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,10 @@ import mpmath
 import numpy as np
 import pytest
 
-from ldl_numpy import elementary
+from ldl_numpy import elementary, translate
 
 engine: Any = pytest.importorskip("ldl_numpy.engine")
+binding: Any = pytest.importorskip("llvmlite.binding")
 
 INF = float("inf")
 NAMES = ("exp", "log", "log1p", "expm1", "tanh")
@@ -28,15 +30,20 @@ NEAR = {
 """Where a function is not its own limit, nor a straight line."""
 
 
-def compiled(name: str) -> Callable[[Any], Any]:
-    """A function of arrays: a loop of one of numbers, compiled as loops are."""
+def loop(name: str) -> str:
+    """The text of a function of arrays: a loop of one of numbers."""
     kind = name[-2:]
-    text = (
+    return (
         f"def each(n: i8, x: [{kind}], y: [{kind}]):\n"
         f"    for i in range(n):\n        y[i] = {name}(x[i])\n"
     )
+
+
+def compiled(name: str) -> Callable[[Any], Any]:
+    """That function, compiled as loops are."""
+    kind = name[-2:]
     call = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
-    each = call(*engine.addresses([text]))
+    each = call(*engine.addresses([loop(name)]))
 
     def run(x: Any) -> Any:
         assert x.dtype == kind
@@ -136,6 +143,19 @@ def test_compiled_and_read_by_python_a_function_gives_the_same_bits(name: str) -
     y = compiled(name)(x)
     np.testing.assert_array_equal(y.view(whole)[number], read.view(whole)[number])
     assert np.isnan(y[~number]).all()
+
+
+@pytest.mark.parametrize("name", [*elementary.UNITS, "sinpi2_f4", "cospi2_f4"])
+def test_a_loop_of_a_function_does_several_numbers_at_once_and_calls_nothing(name: str) -> None:
+    machine, _ = engine._host()
+    made = translate.functions(loop(name), engine.NAMES, "test_")["each"]
+    module = binding.parse_assembly(translate.module([made]))
+    engine.optimise(module, machine)
+    body = str(module).partition("define ")[2].partition("\n}")[0]
+    assert f"x {'float' if name[-2:] == 'f4' else 'double'}>" in body
+    called = re.findall(r"call .*@([\w.]+)\(", body)
+    assert all(each.startswith("llvm.") for each in called)
+    assert re.findall(r"call\w*\s+\w+", machine.emit_assembly(module)) == []
 
 
 @pytest.mark.parametrize(("name", "own"), [("sinpi2_f4", np.sin), ("cospi2_f4", np.cos)])

@@ -75,12 +75,12 @@ def test_a_dump_of_what_is_unknown_is_refused_in_one_line(
 
 def test_a_dump_shows_each_loop_and_what_became_of_it() -> None:
     said = run(STEP, LDL_DUMP="loops").stderr
-    shown = said.count("==== the loop")
+    shown = said.count("==== the source")
     assert shown >= 4
     assert said.count("==== LLVM's language") == said.count("==== assembly") == shown
     assert "def part(" in said
     assert "define" in said
-    assert "vector" in said
+    assert "vectorized loop" in said
     assert run(STEP).stderr == ""
 
 

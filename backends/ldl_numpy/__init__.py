@@ -16,11 +16,12 @@ from ldl.arrays import host
 from ldl.backend import Backend, DType, Recording
 from ldl.calm import calm
 from ldl.prepared import Prepared
+from ldl_numpy.uniform import fill
 
 __all__ = ["NumpyBackend"]
 
-FEW = 1024
-"""Random numbers that are drawn sooner than compiled code is called."""
+FEW, MANY = 2**10, 2**16
+"""Uniform and normal numbers that NumPy draws sooner than code is compiled for them."""
 
 
 class NumpyBackend(Backend):
@@ -56,33 +57,30 @@ class NumpyBackend(Backend):
     ) -> np.ndarray[Any, Any]:
         """The generic body's numbers."""
         out = np.empty(shape, np.float32)
-        self.fill_uniform(out, key)
+        fill(out, key)
         return out.astype(dtype, copy=False)
 
     def fill_uniform(self, out: np.ndarray[Any, Any], key: random.Key) -> None:
-        """The same numbers, in a C-contiguous float32 array; compiled where that is wanted."""
+        """The same numbers, in a C-contiguous float32 array, as recorded steps draw them."""
         if fuser() is None or out.size < FEW:
-            from ldl_numpy.uniform import fill
-
             fill(out, key)
             return
-        from ldl_numpy.philox import drawing
+        from ldl_numpy.philox import uniform
 
-        drawing()[0](out.size, out.ctypes.data, key.seed, key.stream, key.draw)
+        uniform()(out.size, out.ctypes.data, key.seed, key.stream, key.draw)
 
     def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> np.ndarray[Any, Any]:
         """The generic body's numbers, to rounding."""
         size = int(np.prod(shape))
-        if fuser() is None or size < FEW or np.dtype(dtype) != np.float32:
+        if fuser() is None or size < MANY or np.dtype(dtype) != np.float32:
             drawn: np.ndarray[Any, Any] = super().normal(shape, dtype, key)
             return drawn
-        from ldl_numpy.philox import drawing
+        from ldl_numpy.philox import normal
 
         half = (size + 1) // 2
         u = self.uniform((2 * half,), dtype, key)
         out = np.empty(2 * half, np.float32)
-        halves = [a.ctypes.data for a in (u[:half], u[half:], out[:half], out[half:])]
-        drawing()[1](half, *halves)
+        normal()(half, *(a.ctypes.data for a in (u[:half], u[half:], out[:half], out[half:])))
         return out[:size].reshape(shape)
 
     def sum_squares(self, a: np.ndarray[Any, Any]) -> Any:

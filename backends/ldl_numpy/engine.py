@@ -1,6 +1,6 @@
 """LLVM: Python's functions, translated and compiled for this processor, by their addresses.
 
-`LDL_DUMP=loops` in the environment prints to standard error what becomes of each loop.
+`LDL_DUMP=loops` in the environment prints to standard error what becomes of each.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def function(python: Any, *args: Any) -> Callable[..., None]:
     """A Python function as one of C's that takes such arguments and gives nothing."""
     with lock:
         if python not in _addresses:
-            made = _last(translate.functions(translate.text(python), python.__globals__, _prefix()))
-            (_addresses[python],) = _compiled([made], [])
+            text = translate.text(python)
+            made = _last(translate.functions(text, python.__globals__, _prefix()))
+            (_addresses[python],) = _compiled([made], [text])
     return ctypes.CFUNCTYPE(None, *args)(_addresses[python])
 
 
@@ -60,10 +61,13 @@ def _compiled(functions: list[translate.Function], texts: list[str]) -> list[int
     """Compile functions, with what they need, in one module."""
     machine, engine = _host()
     module = llvm.parse_assembly(translate.module(functions))
-    _optimise(module, machine)
+    for text in texts if dumps() else []:
+        _say("the source", text)
+        _say("what LLVM says of its vectors", "")
+    optimise(module, machine)
     if dumps():
-        for text in texts:
-            _dump(text, str(module), machine.emit_assembly(module))
+        _say("LLVM's language", str(module))
+        _say("assembly", machine.emit_assembly(module))
     engine.add_module(module)
     engine.finalize_object()
     return [engine.get_function_address(function.name) for function in functions]
@@ -72,6 +76,9 @@ def _compiled(functions: list[translate.Function], texts: list[str]) -> list[int
 @cache
 def _host() -> tuple[Any, Any]:
     """The processor, with all its features, and what links code into this process."""
+    if dumps():
+        for option in ("", "-missed", "-analysis"):
+            llvm.set_option("", f"-pass-remarks{option}=loop-vectorize")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
@@ -83,7 +90,8 @@ def _host() -> tuple[Any, Any]:
     return machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
-def _optimise(module: Any, machine: Any) -> None:
+def optimise(module: Any, machine: Any) -> None:
+    """Let LLVM's passes make what they can of a module: those of its second level, of three."""
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = True
     options.slp_vectorization = False
@@ -101,7 +109,5 @@ def dumps() -> bool:
     return given == "loops"
 
 
-def _dump(text: str, optimised: str, assembly: str) -> None:
-    parts = {"the loop": text, "LLVM's language": optimised, "assembly": assembly}
-    said = [f"==== {title}\n\n{part.strip()}\n" for title, part in parts.items()]
-    print("\n".join(said), file=sys.stderr)
+def _say(title: str, text: str) -> None:
+    print(f"==== {title}\n\n{text.strip()}\n", file=sys.stderr, flush=True)

@@ -64,7 +64,13 @@ def box_muller(n: i8, u: [f4], v: [f4], cos: [f4], sin: [f4]):
 
 
 @cache
-def drawing():
-    """`fill_uniform` and `box_muller`, compiled."""
-    n, at, word = ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64
-    return function(fill_uniform, n, at, word, word, word), function(box_muller, n, at, at, at, at)
+def uniform():
+    """`fill_uniform`, compiled."""
+    word = ctypes.c_uint64
+    return function(fill_uniform, ctypes.c_int64, ctypes.c_void_p, word, word, word)
+
+
+@cache
+def normal():
+    """`box_muller`, compiled."""
+    return function(box_muller, ctypes.c_int64, *[ctypes.c_void_p] * 4)

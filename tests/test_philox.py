@@ -1,0 +1,36 @@
+"""Compiled random numbers are those that every backend draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ldl
+from ldl import random
+from ldl.random import Key
+from ldl_numpy import FEW, MANY
+
+philox: Any = pytest.importorskip("ldl_numpy.philox")
+
+KEYS = [Key(0, 0, 0), Key(2**64 - 1, 2**63 + 5, 2**33 + 1)]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("size", [0, *range(1, 18), FEW + 3])
+def test_uniform_numbers_are_philoxs_to_the_bit(size: int, key: Key) -> None:
+    out = np.full(size + 1, -1, "float32")
+    philox.uniform()(size, out.ctypes.data, key.seed, key.stream, key.draw)
+    np.testing.assert_array_equal(out[:-1], random.uniform((size,), key))
+    assert out[-1] == -1, "nothing is written past the end"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_normal_numbers_are_the_generic_bodys_to_rounding(key: Key, monkeypatch: Any) -> None:
+    backend = ldl.get_backend("numpy")
+    shape = (3, MANY // 3 + 2)
+    drawn = backend.normal(shape, "float32", key)
+    monkeypatch.setattr("ldl_numpy.MANY", 2**30)
+    assert drawn.dtype == np.float32
+    np.testing.assert_allclose(drawn, backend.normal(shape, "float32", key), rtol=0, atol=2e-6)
