@@ -261,6 +261,9 @@ class FakeCupy:
     def empty(self, shape: Any, dtype: Any) -> Any:
         return host(np.full(shape, np.nan, dtype))
 
+    def broadcast_to(self, x: Any, shape: tuple[int, ...]) -> Any:
+        return np.broadcast_to(x, shape, subok=True)
+
     def expand_dims(self, x: Any, axis: int) -> Any:
         return np.expand_dims(x, axis)
 

@@ -63,7 +63,6 @@ def test_other_strides_are_copied(lt: FakeLt) -> None:
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        (np.ones((2, 3, 4)), np.ones((2, 2, 4, 5))),
         (np.ones(3), np.ones(3)),
         (np.ones((2, 3), "i4"), np.ones((3, 2), "i4")),
         (np.ones((2, 3), "f4"), np.ones((3, 2))),
@@ -133,8 +132,58 @@ def test_a_vector_is_a_matrix_of_one_row_or_column(lt: FakeLt, of_a: Any, of_b: 
     assert (len(lt.runs), gemm.cupy.products) == (2, 0)
 
 
-def test_matrices_that_do_not_follow_each_other_evenly_are_copied(lt: FakeLt) -> None:
-    a = host(np.random.default_rng(0).random((2, 3, 5, 7))).swapaxes(0, 1)
+def heads(*shape: int) -> Any:
+    """(N, H, L, D) seen in memory of (N, L, H, D)."""
+    n, h, length, d = shape
+    drawn = np.random.default_rng(0).random((n, length, h, d))
+    return host(drawn).transpose(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize(("n", "h", "pieces"), [(5, 3, 3), (2, 4, 2), (1, 4, 1), (4, 1, 1)])
+def test_heads_are_multiplied_where_they_lie(
+    lt: FakeLt, n: int, h: int, pieces: int, monkeypatch: Any
+) -> None:
+    q, k, v = heads(n, h, 6, 8), heads(n, h, 7, 8), heads(n, h, 7, 8)
+    monkeypatch.setattr(gemm, "_tidy", lambda x: pytest.fail("it was copied"))
+    scores = gemm.matmul(q, k.swapaxes(-1, -2))
+    np.testing.assert_allclose(scores, q @ k.swapaxes(-1, -2))
+    out = host(np.zeros((n, 6, h, 8))).transpose(0, 2, 1, 3)
+    gemm.matmul(scores, v, out)
+    gemm.matmul(scores, v, out, True)
+    np.testing.assert_allclose(out, 2 * (scores @ v))
+    assert (len(lt.runs), gemm.cupy.products) == (3 * pieces, 0)
+
+
+def test_heads_of_16_bits_too(lt: FakeLt) -> None:
+    q = host(narrowed(heads(2, 3, 5, 8).swapaxes(1, 2))).swapaxes(1, 2)
+    a, b, out = q, q.swapaxes(-1, -2), host(np.empty((2, 3, 5, 5), "f4"))
+    gemm.matmul_bf16(a, b, out)
+    np.testing.assert_allclose(out, widened(a) @ widened(b), rtol=1e-6)
+    assert len(lt.runs) == 2
+
+
+BROADCAST = [
+    ((2, 3, 4), (2, 2, 4, 5), 2),
+    ((4, 1, 3, 4), (1, 3, 4, 5), 3),
+    ((1, 3, 4), (3, 4, 5), 1),
+    ((3, 1, 3, 4), (2, 4, 5), 2),
+]
+
+
+@pytest.mark.parametrize(("of_a", "of_b", "pieces"), BROADCAST, ids=str)
+def test_batches_are_broadcast_where_they_lie(
+    lt: FakeLt, of_a: Any, of_b: Any, pieces: int
+) -> None:
+    draw = np.random.default_rng(0)
+    a, b = (host(draw.random(shape)) for shape in (of_a, of_b))
+    np.testing.assert_allclose(gemm.matmul(a, b), a @ b)
+    assert (len(lt.runs), gemm.cupy.products) == (pieces, 0)
+
+
+@pytest.mark.parametrize("shape", [(17, 18, 5, 7), (2, 3, 4, 5, 7)])
+def test_matrices_far_from_following_each_other_evenly_are_copied(lt: FakeLt, shape: Any) -> None:
+    axes = (1, 0, 2, 3) if len(shape) == 4 else (2, 1, 0, 3, 4)
+    a = host(np.random.default_rng(0).random(shape)).transpose(axes)
     np.testing.assert_allclose(gemm.matmul(a, host(matrix(7, 4))), a @ matrix(7, 4))
     assert (len(lt.runs), gemm.cupy.products) == (1, 0)
 

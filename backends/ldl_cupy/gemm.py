@@ -10,12 +10,13 @@ from threading import Lock
 from typing import Any
 
 import cupy
+import numpy as np
 
 from ldl.backend import Array
 from ldl.precision import get_matmul_precision
 from ldl_cupy.algorithm import Algorithm, load
 from ldl_cupy.launch import here
-from ldl_cupy.layout import ALIGNED, describe, orientation
+from ldl_cupy.layout import ALIGNED, describe, orientation, split
 from ldl_cupy.workspace import reserve
 
 __all__ = [
@@ -53,6 +54,13 @@ def _product(
         return None
     kind = "f" if narrow else dtype.char
     batch = shape[:-2] or inner[:-2]
+    if shape[:-2] and inner[:-2] and shape[:-2] != inner[:-2]:
+        try:
+            batch = np.broadcast_shapes(shape[:-2], inner[:-2])
+        except ValueError:
+            return None
+        a = cupy.broadcast_to(a, (*batch, *shape[-2:]))
+        b = cupy.broadcast_to(b, (*batch, *inner[-2:]))
     whole = (*batch, shape[-2], inner[-1])
     if out is None:
         out = cupy.empty(whole, kind)
@@ -69,10 +77,26 @@ def _product(
     if algorithm is not None:
         algorithm.run(left, right, result, pointer, accumulate)
         return out
+    if len(batch) > 1 and _in_pieces(a, b, out, accumulate, narrow):
+        return out
     tidy_a, tidy_b = _tidy(a), _tidy(b)
     if tidy_a is a and tidy_b is b:
         return None
     return _product(tidy_a, tidy_b, out, accumulate, epilogue, vector, narrow)
+
+
+def _in_pieces(a: Array, b: Array, out: Array, accumulate: bool, narrow: bool) -> bool:
+    """Whether it was done as a product for every place along one axis of the batch."""
+    sizes = a.dtype.itemsize, out.dtype.itemsize
+    axis = split(a.shape, a.strides, b.shape, b.strides, out.strides, sizes)
+    if axis is None:
+        return False
+    for i in range(out.shape[axis]):
+        at = (slice(None),) * axis + (i,)
+        left, right, into = (x[at] if x.ndim > 2 else x for x in (a, b, out))
+        if _product(left, right, into, accumulate, narrow=narrow) is None:
+            matmul(left, right, into, accumulate)
+    return True
 
 
 def _found(
@@ -140,8 +164,9 @@ def _is_vector(x: Array, length: int, kind: str | None) -> bool:
 def matmul(a: Array, b: Array, out: Array = None, accumulate: bool = False) -> Array:
     """`a @ b`, into `out` where given; added to what `out` holds with `accumulate`.
 
-    Batches whose leading axes differ and other types than float32 and float64 go to `cupy.matmul`,
-    which a CUDA graph cannot capture.
+    Other types than float32 and float64 go to `cupy.matmul`, which a CUDA graph cannot capture.
+    Operands are read as they lie where their matrices follow each other evenly, or do along all but
+    one axis of the batch, as the heads of attention; other operands are copied.
     """
     if a.ndim == 1 < b.ndim or b.ndim == 1 < a.ndim:
         return _with_vector(a, b, out, accumulate)

@@ -9,6 +9,9 @@ from math import prod
 ALIGNED = 16
 """Bytes: the addresses of recorded steps are multiples, since kernels read so many at once."""
 
+MANY = 16
+"""Products that are launched in the place of one before an operand is rather copied."""
+
 _EPILOGUES = {
     None: "DEFAULT",
     "bias": "BIAS",
@@ -118,6 +121,34 @@ def describe(
     if left_step is None or right_step is None or step is None or 0 in axes:
         return None
     return Gemm(*told, prod(axes), (left_step, right_step, step))
+
+
+def split(
+    a_shape: tuple[int, ...],
+    a_strides: tuple[int, ...],
+    b_shape: tuple[int, ...],
+    b_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    itemsizes: tuple[int, int],
+) -> int | None:
+    """The axis of a batch along which pieces of it can each be described, the shortest such.
+
+    The heads of attention, (N, H, L, D) seen in memory of (N, L, H, D), do not follow each other
+    evenly through N and H, but do for one n or one h. None where no axis will do, or where the
+    pieces are so MANY that a copy is done sooner.
+    """
+    axes = a_shape[:-2] or b_shape[:-2]
+
+    def without(axis: int, values: tuple[int, ...]) -> tuple[int, ...]:
+        return values[:axis] + values[axis + 1 :] if len(values) > 2 else values
+
+    for axis in sorted(range(len(axes)), key=axes.__getitem__):
+        a = without(axis, a_shape), without(axis, a_strides)
+        b = without(axis, b_shape), without(axis, b_strides)
+        piece = describe(*a, *b, without(axis, out_strides), itemsizes)
+        if piece is not None and axes[axis] <= MANY:
+            return axis
+    return None
 
 
 def _step(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> int | None:
