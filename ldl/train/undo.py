@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-
 from ldl.backend import Array, Backend, Recording
 from ldl.nn.differentiable import members
 from ldl.nn.module import Module
 from ldl.optim.optimizer import Optimizer
 from ldl.prepared import play
 from ldl.random import Stream
-
-_STEPS, _DRAW = attrgetter("steps"), attrgetter("draw")
 
 
 class Before:
@@ -23,8 +19,8 @@ class Before:
         self._backend, self._optimizer = backend, optimizer
         self._launches = backend.launches
         self._step = optimizer.step_count
-        self._steps = [*map(_STEPS, optimizer.stores)]
-        self._draws = [*zip(recording.streams, map(_DRAW, recording.streams), strict=True)]
+        self._steps = [store.steps for store in optimizer.stores]
+        self._draws = [(stream, stream.draw) for stream in recording.streams]
         self._arrays: list[tuple[Array, Array]] = [(a, a.copy()) for a in recording.carried]
 
     @property
