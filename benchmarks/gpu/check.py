@@ -1,4 +1,4 @@
-"""What a GPU machine has, and whether it works: `python -m benchmarks.gpu.environment`.
+"""What a GPU machine has, and whether it works: `python -m benchmarks.gpu.check`.
 
 One kernel is compiled and run, one product multiplied, one training step played as a CUDA graph,
 and each compared with NumPy's. What is known is printed as a line of JSON after every step, so that
@@ -9,27 +9,18 @@ for: what is missing is named.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from benchmarks import results
-from benchmarks.side import reason
-
-PACKAGES = (
-    *("numpy", "safetensors", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "cuda-core"),
-    *("cuda-bindings", "cuda-pathfinder", "torch", "triton", "jax", "pytest", "llvmlite"),
-)
+from benchmarks import process
+from benchmarks.implementation import reason
+from benchmarks.machine import describe, processor, slug, smi, versions
 
 REQUIRED = {
     "numpy": "numpy",
@@ -42,8 +33,11 @@ REQUIRED = {
 }
 """Modules without which nothing can be measured, and the packages that have them."""
 
-FURTHER = {"tests": {"pytest": "pytest", "jax": "jax"}, "kernels": {"jax": "jax"}}
-"""Those that a command needs besides: tests and the table of layers have references in JAX."""
+FURTHER = {
+    "tests": {"pytest": "pytest", "jax": "jax"},
+    "kernels": {"pytest_benchmark": "pytest-benchmark", "pytest": "pytest", "jax": "jax"},
+}
+"""Those that a part needs besides: tests and the table of layers have references in JAX."""
 
 LIBRARIES = {
     "nvrtc": "nvidia-cuda-nvrtc",
@@ -57,63 +51,10 @@ LIBRARIES = {
 
 BRING = "pip install {0}, or beforehand, for want of a network, python -m benchmarks.gpu.gather"
 
-SMI = (
-    "name",
-    "driver_version",
-    "clocks.sm",
-    "clocks.mem",
-    "clocks.max.sm",
-    "clocks.max.mem",
-    "power.limit",
-    "temperature.gpu",
-    "persistence_mode",
-    "compute_mode",
-)
-
 STEPS = 4
 """Training steps that are compared: the first two are launched in pieces."""
 
 Found = dict[str, Any]
-
-
-def slug(name: str) -> str:
-    """A file name for a device: "nvidia-h100-80gb-hbm3"."""
-    return "-".join(re.findall(r"[a-z0-9]+", name.lower())) or "device"
-
-
-def smi() -> dict[str, str]:
-    """What nvidia-smi says; nothing where it does not answer."""
-    if shutil.which("nvidia-smi") is None:
-        return {}
-    command = ["nvidia-smi", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader"]
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    lines = ran.stdout.strip().splitlines()
-    values = [value.strip() for value in lines[0].split(",")] if lines else []
-    return dict(zip(SMI, values, strict=False))
-
-
-def commit() -> str:
-    """The commit of these files, with a + where they differ from it; nothing outside Git."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    except OSError:
-        return ""
-    return ran.stdout.strip() if ran.returncode == 0 else ""
-
-
-def versions() -> dict[str, str]:
-    """Python's and those of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def left_out() -> dict[str, str]:
@@ -187,6 +128,13 @@ def device(found: Found, backend: Any) -> None:
     }
 
 
+def sharing(found: Found, backend: Any) -> None:
+    """Several processes may use the device: what is compared has one each."""
+    mode = found["nvidia_smi"].get("compute_mode", "Default")
+    if mode != "Default":
+        raise ValueError(f"its compute mode is {mode}: nvidia-smi --compute-mode=DEFAULT, as root")
+
+
 def kernel(found: Found, backend: Any) -> None:
     """Random numbers, which NVRTC compiles a kernel for, are NumPy's bit for bit."""
     from ldl import random
@@ -222,7 +170,7 @@ def graph(found: Found, backend: Any) -> None:
     import numpy as np
 
     import ldl
-    from benchmarks.gpu.ran import GRAPH, HOST, Watch
+    from benchmarks.how import GRAPH, HOST, Watch
     from ldl import nn, optim
 
     x, losses = np.random.default_rng(0).random((32, 8), "float32"), []
@@ -249,6 +197,7 @@ def graph(found: Found, backend: Any) -> None:
 LOOKS: dict[str, Callable[[Found, Any], None]] = {
     "the packages": packages,
     "the device": device,
+    "several processes": sharing,
     "a compiled kernel": kernel,
     "a matrix product": product,
     "a training step as a graph": graph,
@@ -263,19 +212,10 @@ def look(rehearse: bool, say: Callable[[Found], None], backend: Any = None) -> F
     `say` is told what is known before every step. `backend` is the one that is tried, CuPy's where
     none is given and NumPy's in a rehearsal.
     """
-    found: Found = {
-        "processor": results.processor(),
-        "cores": os.cpu_count() or 1,
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": versions(),
-        "commit": commit(),
-        "nvidia_smi": smi(),
-        "left_out": left_out(),
-        "done": [],
-    }
+    found: Found = {**describe(), "nvidia_smi": smi(), "left_out": left_out(), "done": []}
     given = rehearse or backend is not None
     if given:
-        found["device"] = results.processor()
+        found["device"] = processor()
     for name, step in LOOKS.items():
         if given and step in FIRST:
             continue
@@ -299,14 +239,36 @@ def look(rehearse: bool, say: Callable[[Found], None], backend: Any = None) -> F
     return found
 
 
-def lacks(command: str) -> str:
-    """The package that a command needs besides and has not; nothing where it has all."""
-    for module, package in FURTHER.get(command, {}).items():
+def lacks(part: str) -> str:
+    """The package that a part needs besides and has not; nothing where it has all."""
+    for module, package in FURTHER.get(part, {}).items():
         if find_spec(module) is None:
-            return str(bring(package, f"{command} needs it"))
+            return str(bring(package, f"{part} needs it"))
     return ""
 
 
+def outside(rehearse: bool, until: float) -> Found:
+    """`look` in a process of its own, until a moment: this one never touches the device."""
+    lines: list[str] = []
+    command = [sys.executable, "-m", "benchmarks.gpu.check"] + ["--quick"] * rehearse
+    code = process.stream(command, until, lines.append)
+    found: Found = {}
+    for line in lines:
+        if line.startswith("{"):
+            found = json.loads(line)
+    if code != 0:
+        ended = "took too long" if code is None else f"ended with {code}"
+        last = next((line for line in reversed(lines) if not line.startswith("{")), "")
+        found["faulty"] = f"{found.get('trying', 'the check')} {ended}" + f": {last}" * bool(last)
+    found.setdefault("device", smi().get("name", "no device"))
+    return found | {"folder": slug(found["device"]), "able": able(found)}
+
+
+def able(found: Found) -> list[str]:
+    """What can be run all the same where something is faulty: the tests say more of it."""
+    return ["tests"] if "missing" not in found else []
+
+
 if __name__ == "__main__":
-    last = look("--rehearse" in sys.argv, lambda found: print(json.dumps(found), flush=True))
+    last = look("--quick" in sys.argv, lambda found: print(json.dumps(found), flush=True))
     print(json.dumps(last), flush=True)

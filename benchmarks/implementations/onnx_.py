@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import cycle
 
 from benchmarks import threads
-from benchmarks.side import Built, Side
+from benchmarks.device import Device
+from benchmarks.implementation import Implementation, Prepared
 from benchmarks.workloads import Batch, Weights, Workload
 
 
@@ -31,7 +32,7 @@ def graph(workload: Workload, weights: Weights) -> bytes:
     return helper.make_model(made, opset_imports=[opset], ir_version=8).SerializeToString()
 
 
-class Predicts(Side):
+class Predicts(Implementation):
     """A session with all optimisations, in as many threads as the others or in one."""
 
     needs = ("onnxruntime", "onnx")
@@ -41,7 +42,9 @@ class Predicts(Side):
         self.name = name
         self.one_thread = one_thread
 
-    def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
+    def build(
+        self, workload: Workload, weights: Weights, batches: list[Batch], device: Device
+    ) -> Prepared:
         """The session's `run`."""
         import onnxruntime
 
@@ -52,10 +55,10 @@ class Predicts(Side):
             graph(workload, weights), options, providers=["CPUExecutionProvider"]
         )
         turn = cycle([{"x": x} for x, _ in batches])
-        return Built(lambda: session.run(None, next(turn))[0])
+        return Prepared(lambda: session.run(None, next(turn))[0])
 
 
-SIDES = [
+IMPLEMENTATIONS = [
     Predicts("ONNX Runtime", one_thread=False),
     Predicts("ONNX Runtime, one thread", one_thread=True),
 ]

@@ -5,14 +5,22 @@ from __future__ import annotations
 from itertools import cycle
 from typing import Any
 
-from benchmarks.side import Built, Side
-from benchmarks.workloads import BETAS, EPS, LR, Batch, Weights, Workload
+from benchmarks.device import Device
+from benchmarks.implementation import Implementation, Prepared
+from benchmarks.workloads import BETAS, EPS, LR, NORM_EPS, Batch, Weights, Workload
 
 
 def output(workload: Workload, params: Any, x: Any, key: Any = None) -> Any:
     """The net's output; `key` draws its dropout."""
     import jax
 
+    if workload.layer:
+        h = x * params[0][0] + params[0][1]
+        if workload.layer == "softmax":
+            return h
+        axis = 0 if workload.layer == "batchnorm" else 1
+        y = jax.nn.standardize(h, axis=axis, epsilon=NORM_EPS)
+        return y * params[1][0] + params[1][1]
     last = len(params) - 1
     for k, (w, b) in enumerate(params):
         x = x @ w + b
@@ -25,7 +33,17 @@ def output(workload: Workload, params: Any, x: Any, key: Any = None) -> Any:
     return jax.nn.sigmoid(x) if workload.output == "sigmoid" else x
 
 
-class Trains(Side):
+class Jax(Implementation):
+    """The base: arrays that lie on JAX's device already."""
+
+    def place(self, batches: list[Batch], device: Device) -> list[Batch]:
+        """As JAX's arrays."""
+        import jax
+
+        return [jax.device_put(batch) for batch in batches]
+
+
+class Trains(Jax):
     """One compiled call a step. It waits for each or, pipelined, for the last of a block alone."""
 
     needs = ("jax", "optax")
@@ -34,8 +52,10 @@ class Trains(Side):
         self.name = name
         self.pipelined = pipelined
 
-    def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
-        """The step; data lie on JAX's device already."""
+    def build(
+        self, workload: Workload, weights: Weights, batches: list[Batch], device: Device
+    ) -> Prepared:
+        """The step."""
         import jax
         import optax
 
@@ -45,6 +65,8 @@ class Trains(Side):
             out = output(workload, params, x, key)
             if workload.loss == "crossentropy":
                 return optax.softmax_cross_entropy_with_integer_labels(out, y).mean()
+            if workload.loss == "bce":
+                return optax.sigmoid_binary_cross_entropy(out, y).mean()
             return ((out - y) ** 2).sum() / len(x)
 
         def update(params: Any, slots: Any, key: Any, x: Any, y: Any) -> Any:
@@ -58,7 +80,7 @@ class Trains(Side):
         compiled = jax.jit(update, donate_argnums=(0, 1, 2))
         params = jax.tree.map(lambda a: jax.numpy.array(a, copy=True), weights)
         state = [params, optimizer.init(params), jax.random.key(0)]
-        turn = cycle([jax.device_put(batch) for batch in batches])
+        turn = cycle(batches)
 
         def dispatch() -> Any:
             value, *state[:] = compiled(*state, *next(turn))
@@ -68,28 +90,30 @@ class Trains(Side):
             return dispatch().block_until_ready()
 
         if self.pipelined:
-            return Built(dispatch, wait=lambda value: value.block_until_ready())
-        return Built(step)
+            return Prepared(dispatch, wait=lambda value: value.block_until_ready())
+        return Prepared(step)
 
 
-class Predicts(Side):
-    """The forward pass under jit, on arrays made beforehand."""
+class Predicts(Jax):
+    """The forward pass under jit."""
 
     name = "JAX jit"
     needs = ("jax",)
     predicts = True
 
-    def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
+    def build(
+        self, workload: Workload, weights: Weights, batches: list[Batch], device: Device
+    ) -> Prepared:
         """The forward pass."""
         import jax
 
         params = jax.device_put(weights)
         compiled = jax.jit(lambda p, x: output(workload, p, x))
-        turn = cycle([jax.device_put(x) for x, _ in batches])
-        return Built(lambda: compiled(params, next(turn)).block_until_ready())
+        turn = cycle([x for x, _ in batches])
+        return Prepared(lambda: compiled(params, next(turn)).block_until_ready())
 
 
-SIDES = [
+IMPLEMENTATIONS = [
     Trains("JAX jit + Optax", pipelined=False),
     Trains("JAX jit + Optax, pipelined", pipelined=True),
     Predicts(),

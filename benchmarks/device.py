@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from time import perf_counter
+from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
-from benchmarks.gpu.environment import smi
-from benchmarks.gpu.ran import GRAPH, HOST, KERNELS
+from benchmarks.how import GRAPH, HOST, KERNELS
+from benchmarks.implementation import nothing
+from benchmarks.machine import smi
 
 Call = Callable[[], Any]
-
-
-class DeviceLostError(RuntimeError):
-    """The device computes no longer in this process."""
 
 
 class Meter:
@@ -39,19 +38,42 @@ class Meter:
         self.most = self.live
 
 
+class ResidentMeter(Meter):
+    """The peak of this process's resident memory above what was resident when it was made."""
+
+    def __init__(self) -> None:
+        self.forget()
+        self.before = self._peak()
+
+    def peak(self) -> int:
+        """The most since `forget`, or since the process began where the system cannot forget."""
+        return self._peak() - self.before
+
+    def forget(self) -> None:
+        """Start the peak anew from what is resident."""
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def _peak(self) -> int:
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(x.split()[1]) << 10 for x in lines if x.startswith("VmHWM:"))
+        except (OSError, StopIteration):
+            unit = 1 if sys.platform == "darwin" else 1 << 10
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 class Device:
-    """The base: the processor, which stands in for a GPU when the workings are tried."""
+    """The base: the processor, which also stands in for a GPU when the workings are tried."""
 
     backend: Any = "numpy"
     torch = "cpu"
     captured = single = HOST
     """How what was captured runs, and what is called by itself."""
-    measures_memory = False
-
-    @property
-    def name(self) -> str:
-        """The device's name."""
-        return "processor"
+    precision = "float32"
+    """Of the matrix products."""
+    entered: Any = None
+    """What `benchmarks.worker` has prepared on it."""
 
     def alive(self) -> bool:
         """Whether it still computes. After a faulty kernel a CUDA device does not."""
@@ -61,17 +83,16 @@ class Device:
         """Until all that was asked of it is done."""
 
     def mark(self, library: str) -> Any:
-        """An event on the library's current stream."""
-        return perf_counter()
+        """An event on the library's current stream; None where there are no such things."""
 
     def between(self, library: str, start: Any, end: Any) -> float:
         """Seconds from one event to another, both over."""
-        return float(end - start)
+        raise NotImplementedError
 
     @contextmanager
     def metered(self, library: str) -> Iterator[Meter]:
         """A meter of the memory that the library takes inside the block."""
-        yield Meter()
+        yield ResidentMeter()
 
     def capture(self, function: Call) -> Call:
         """A call that does again what `function` asks of the device, in one launch."""
@@ -84,17 +105,26 @@ class Device:
         """What nvidia-smi says at this moment."""
         return {}
 
-    def block(self, library: str, call: Call, count: int) -> tuple[float, float]:
-        """Seconds of so many calls: between events, and by the clock until the device is done."""
+    def block(
+        self, library: str, call: Call, count: int, wait: Callable[[Any], Any] = nothing
+    ) -> dict[str, float]:
+        """Seconds of so many calls: "events" on the device, "wall" and "cpu" until it is done.
+
+        The second is the clock's, the third the processor time of all threads of this process.
+        `wait` is given what the last call gave.
+        """
         self.wait()
-        start = perf_counter()
+        value, cpu, start = None, process_time(), perf_counter()
         first = self.mark(library)
         for _ in range(count):
-            call()
+            value = call()
         last = self.mark(library)
+        wait(value)
         self.wait()
-        wall = perf_counter() - start
-        return self.between(library, first, last), wall
+        found = {"wall": perf_counter() - start, "cpu": process_time() - cpu}
+        if first is None:
+            return found
+        return {"events": self.between(library, first, last)} | found
 
 
 class _TorchMeter(Meter):
@@ -116,7 +146,6 @@ class Cuda(Device):
     backend = "cupy"
     torch = "cuda"
     captured, single = GRAPH, KERNELS
-    measures_memory = True
 
     def __init__(self) -> None:
         import cupy
@@ -210,3 +239,8 @@ class Cuda(Device):
         self.cupy.get_default_memory_pool().free_all_blocks()
         if "torch" in sys.modules:
             sys.modules["torch"].cuda.empty_cache()
+
+
+def named(kind: str) -> Device:
+    """The device of that kind, "cpu" or "cuda"."""
+    return Cuda() if kind == "cuda" else Device()

@@ -7,7 +7,7 @@ from typing import Any
 
 GRAPH, KERNELS, LAYERS = "graph", "kernel by kernel", "layer by layer"
 HOST = "on the host"
-"""Where a rehearsal's recorded steps are: played, and launched nowhere."""
+"""Where a processor's recorded steps are: played, and launched nowhere."""
 EAGER, COMPILED = "eager", "compiled"
 """PyTorch's."""
 

@@ -6,7 +6,8 @@ import warnings
 from itertools import cycle
 from typing import Any
 
-from benchmarks.side import Built, Refused, Side
+from benchmarks.device import Device
+from benchmarks.implementation import Implementation, Prepared, Refused
 from benchmarks.workloads import BETAS, EPS, LR, Batch, Weights, Workload
 
 
@@ -56,16 +57,19 @@ def targets(y: Any) -> Any:
     return y.ravel() if y.shape[1] == 1 else y
 
 
-class Trains(Side):
+class Trains(Implementation):
     """`partial_fit`, which checks its arguments each time as it does for a user."""
 
     name = "scikit-learn MLP"
     needs = ("sklearn",)
+    tolerance = 2e-3  # its Adam adds epsilon to another number
 
-    def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
-        """Refuses dropout."""
-        if workload.dropout or workload.loss != "squared":
-            raise Refused("scikit-learn has no dropout")
+    def build(
+        self, workload: Workload, weights: Weights, batches: list[Batch], device: Device
+    ) -> Prepared:
+        """Refuses what scikit-learn has not."""
+        if workload.dropout or workload.loss != "squared" or workload.layer:
+            raise Refused("scikit-learn has no dropout and no layers of one's own")
         model = regressor(workload, weights, batches[0])
         turn = cycle([(x, targets(y)) for x, y in batches])
         scale = 2 * workload.widths[-1]  # it reports half the mean over samples and features
@@ -75,23 +79,25 @@ class Trains(Side):
             model.partial_fit(x, y)
             return scale * float(model.loss_)
 
-        return Built(step)
+        return Prepared(step)
 
 
-class Predicts(Side):
+class Predicts(Implementation):
     """`predict`."""
 
     name = "scikit-learn MLP"
     needs = ("sklearn",)
     predicts = True
 
-    def build(self, workload: Workload, weights: Weights, batches: list[Batch]) -> Built:
+    def build(
+        self, workload: Workload, weights: Weights, batches: list[Batch], device: Device
+    ) -> Prepared:
         """The model after a call of partial_fit that is undone."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = regressor(workload, weights, batches[0])
         turn = cycle([x for x, _ in batches])
-        return Built(lambda: model.predict(next(turn)))
+        return Prepared(lambda: model.predict(next(turn)))
 
 
-SIDES = [Trains(), Predicts()]
+IMPLEMENTATIONS = [Trains(), Predicts()]
