@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.device import Device, nothing
+from benchmarks.how import How
+
 if TYPE_CHECKING:
-    from benchmarks.device import Device
-    from benchmarks.how import How
     from benchmarks.workloads import Batch, Weights, Workload
 
 
@@ -29,10 +30,6 @@ def reason(error: BaseException) -> str:
 def matches(name: str, texts: list[str]) -> bool:
     """Whether a name has one of the texts, in any case, or there are none."""
     return not texts or any(text.lower() in name.lower() for text in texts)
-
-
-def nothing(*ignored: Any) -> None:
-    """Do nothing."""
 
 
 def on_host(value: Any) -> list[float]:

@@ -34,7 +34,7 @@ def processor() -> str:
 
 def slug(name: str) -> str:
     """A file name for a machine: "nvidia-h100-80gb-hbm3"."""
-    plain = re.sub(r"\((R|TM)\)|\bCPU\b|@\S*", " ", name, flags=re.IGNORECASE)
+    plain = re.sub(r"\((R|TM)\)|\bCPU\b|@ ?\S*", " ", name, flags=re.IGNORECASE)
     return "-".join(re.findall(r"[a-z0-9]+", plain.lower())) or "device"
 
 

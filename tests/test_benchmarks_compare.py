@@ -362,12 +362,13 @@ def test_a_block_waits_for_the_last_call_and_counts_the_processors_of_all_thread
 # ---- what can go wrong -----------------------------------------------------------------------
 
 
+class Mortal(Device):
+    def alive(self) -> bool:
+        return False
+
+
 def test_a_lost_device_ends_one_process_and_the_next_workload_has_a_new_one() -> None:
     started: list[Any] = []
-
-    class Mortal(Device):
-        def alive(self) -> bool:
-            return False
 
     class Counted(Local):
         def __init__(self, *given: Any) -> None:

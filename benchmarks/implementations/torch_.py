@@ -8,9 +8,9 @@ from itertools import cycle
 from typing import Any
 
 from benchmarks import threads
-from benchmarks.device import Device
+from benchmarks.device import Device, nothing
 from benchmarks.how import COMPILED, EAGER, GRAPH, How
-from benchmarks.implementation import Implementation, Prepared, Refused, nothing
+from benchmarks.implementation import Implementation, Prepared, Refused
 from benchmarks.workloads import BETAS, EPS, LR, NORM_EPS, Batch, Weights, Workload
 
 
