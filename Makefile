@@ -45,7 +45,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks
 
 # With a Python that has everything already: make gpu PYTHON=python3 VENV=
 gpu $(GPU): $(if $(VENV),$(VENV)/.gpu)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cuda_host import compile_host
+from cuda_host import Strided, compile_host
 from fake_cublaslt import widened
 from ldl import arrays
 from ldl.backend import Backend
@@ -129,13 +129,18 @@ class Module:
     def _run(self, name: str, grid: Any, block: Any, args: Any) -> None:
         if self.host is None:
             self.host = compile_host(self.code, self.sanitize)
-        given = [_flat(a) for a in args]
+        flat = _strided if name.startswith("loop_") else _flat
+        given = [flat(a) for a in args]
         given = [None if a is launch.NULL else a for a in given]
         self.host.run(name, grid, block, *given)
 
 
 def _flat(a: Any) -> Any:
     return np.asarray(a) if isinstance(a, np.ndarray) else a
+
+
+def _strided(a: Any) -> Any:
+    return Strided(np.asarray(a)) if isinstance(a, np.ndarray) else a
 
 
 class Node(NamedTuple):

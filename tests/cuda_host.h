@@ -53,7 +53,8 @@ static unsigned alive;
 static unsigned long long progress;
 static ucontext_t scheduler;
 static void (*kernel)(void**);
-static void* args[64];
+constexpr int MOST = 256;  // arguments of a kernel
+static void* args[MOST];
 
 [[noreturn]] inline void fail(const char* why) {
     fprintf(stderr, "%s, in thread (%u, %u, %u) of block (%u, %u, %u)\n", why, threadIdx.x,
@@ -160,7 +161,7 @@ Kernel describe(const char* name, void (*)(A...)) {
     return {name,
             [](void** args) { call_with<function>(function, args, std::index_sequence_for<A...>()); },
             [] {
-                static char text[256];
+                static char text[4 * MOST];
                 char* end = text;
                 ((end += sprintf(end, "%c%zu ",
                                  std::is_pointer_v<A> ? 'p' : std::is_integral_v<A> ? 'i' : 'f',
@@ -173,22 +174,23 @@ Kernel describe(const char* name, void (*)(A...)) {
 
 // An array gets memory of its own, to the byte, at an address as aligned as it was in NumPy.
 inline int serve(const Kernel* kernels) {
-    char name[256], given[16], kinds[256] = "";
+    static char name[256], given[16], kinds[4 * MOST];
     int backward, count, before;
+    long first;  // byte of an array to which a pointer points
     if (scanf("%255s %u %u %u %u %u %u %d %d", name, &gridDim.x, &gridDim.y, &gridDim.z,
-              &blockDim.x, &blockDim.y, &blockDim.z, &backward, &count) != 9 || count > 64)
+              &blockDim.x, &blockDim.y, &blockDim.z, &backward, &count) != 9 || count > MOST)
         return 2;
     while (strcmp(kernels->name, name)) ++kernels;
-    void* memory[64];
-    size_t sizes[64];
+    static void *memory[MOST], *pointers[MOST];
+    static size_t sizes[MOST];
     for (int i = 0; i < count; ++i) {
-        if (scanf("%15s %zu %d%*c", given, &sizes[i], &before) != 3) return 2;
+        if (scanf("%15s %zu %d %ld%*c", given, &sizes[i], &before, &first) != 4) return 2;
         char* start = static_cast<char*>(malloc(before + (sizes[i] ? sizes[i] : 16)));
         memory[i] = start + (sizes[i] ? before : 16);
         if (fread(memory[i], 1, sizes[i], stdin) != sizes[i]) return 2;
         const bool array = given[0] == 'p', null = given[0] == 'n';
-        if (null) memory[i] = nullptr;
-        args[i] = array || null ? &memory[i] : memory[i];
+        pointers[i] = null ? nullptr : static_cast<char*>(memory[i]) + first;
+        args[i] = array || null ? &pointers[i] : memory[i];
         strcat(strcat(kinds, null ? "p8" : given), " ");
         sizes[i] *= array;
     }

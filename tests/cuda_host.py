@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.array_utils import byte_bounds
 
 HEADER = Path(__file__).with_name("cuda_host.h")
 KERNEL = re.compile(r"__global__\b[^;{}()]*?(?:__launch_bounds__\s*\([^)]*\)[^;{}()]*?)?(\w+)\s*\(")
@@ -47,6 +48,26 @@ def compiler() -> str | None:
     return shutil.which("g++")
 
 
+class Strided:
+    """An array that a kernel goes through by strides: the bytes from its first to its last."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        first, end = byte_bounds(array)
+        self.start = array.ctypes.data - first
+        facts = {"data": (first, not array.flags.writeable), "shape": (end - first,)}
+        self.bytes = np.asarray(_Bytes(facts, array))
+        self.before = self.bytes.copy()
+
+
+class _Bytes:
+    """Memory, as NumPy asks for it."""
+
+    def __init__(self, facts: dict[str, Any], owner: Any) -> None:
+        self.__array_interface__ = facts | {"typestr": "|u1", "version": 3}
+        self.owner = owner
+
+
 class Host:
     """The kernels of a source, compiled."""
 
@@ -57,11 +78,11 @@ class Host:
         """Launch a kernel on NumPy arrays, NumPy's scalars and None, a null pointer.
 
         Arrays hold afterwards what the kernel left in them. `backward` runs the last block and the
-        last thread first.
+        last thread first. No other argument may hold what it writes.
         """
-        arrays = [a for a in args if isinstance(a, np.ndarray)]
+        arrays = [a for a in args if isinstance(a, (np.ndarray, Strided))]
         for i, a in enumerate(arrays):
-            if not a.flags.c_contiguous:
+            if isinstance(a, np.ndarray) and not a.flags.c_contiguous:
                 raise HostError(f"array {i} of {name} is not C-contiguous")
         head = [name, *_three(grid), *_three(block), int(backward), len(args)]
         message = b" ".join(str(word).encode() for word in head) + b"\n"
@@ -74,12 +95,18 @@ class Host:
             said = [line for line in said if "makecontext" not in line and "=====" not in line[:5]]
             raise HostError(f"{name}: " + "\n".join(said[:8] or [f"exit {done.returncode}"]))
         at = 0
-        for i, a in enumerate(arrays):
+        for i, given in enumerate(arrays):
+            a = given.bytes if isinstance(given, Strided) else given
             left = np.frombuffer(done.stdout, a.dtype, a.size, at).reshape(a.shape)
             at += a.nbytes
-            if left.tobytes() != a.tobytes():
-                if any(np.may_share_memory(a, b) for b in arrays if b is not a):
-                    raise HostError(f"array {i} of {name} is written and shares memory")
+            before = given.before if isinstance(given, Strided) else a
+            if left.tobytes() == before.tobytes():
+                continue
+            if any(_meet(given, b) for b in arrays if b is not given):
+                raise HostError(f"array {i} of {name} is written and shares memory")
+            if isinstance(given, Strided):
+                a[left != before] = left[left != before]
+            else:
                 a[...] = left  # a read-only array refuses
         assert at == len(done.stdout)
 
@@ -113,18 +140,27 @@ def compile_host(source: str, sanitize: bool = False) -> Host:
     return Host(program)
 
 
+def _meet(*given: Any) -> bool:
+    """Whether arguments have an element in common."""
+    return bool(np.shares_memory(*(x.array if isinstance(x, Strided) else x for x in given)))
+
+
 def _three(dim: Dim) -> tuple[int, ...]:
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
     return dims + (1,) * (3 - len(dims))
 
 
 def _packed(arg: Any) -> bytes:
-    """An argument as cuda_host.h reads it: its kind, size, address modulo 16, and bytes."""
+    """An argument as cuda_host.h reads it: kind, size, address modulo 16, first element, bytes."""
     if arg is None:
-        return b"null 0 0\n"
+        return b"null 0 0 0\n"
+    if isinstance(arg, Strided):
+        memory = arg.bytes
+        head = f"p8 {memory.nbytes} {memory.ctypes.data % 16} {arg.start}\n"
+        return head.encode() + memory.tobytes()
     if isinstance(arg, np.ndarray):
-        return f"p8 {arg.nbytes} {arg.ctypes.data % 16}\n".encode() + arg.tobytes()
+        return f"p8 {arg.nbytes} {arg.ctypes.data % 16} 0\n".encode() + arg.tobytes()
     if isinstance(arg, np.generic):
         kind = "f" if arg.dtype.kind == "f" else "i"
-        return f"{kind}{arg.nbytes} {arg.nbytes} 0\n".encode() + arg.tobytes()
+        return f"{kind}{arg.nbytes} {arg.nbytes} 0 0\n".encode() + arg.tobytes()
     raise HostError(f"a kernel takes NumPy's scalars, not {type(arg).__name__}: {arg!r}")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from ldl.compiler.body import KINDS
-from ldl.compiler.loops import Loop
+from ldl.compiler.loops import BINARY, REDUCTIONS, UNARY, Loop
 from ldl.compiler.operations import Op, Value
+from ldl.compiler.passes import Body
+from ldl.compiler.statements import ROW
 from ldl_cupy.kernels import Kernels
 from ldl_numpy import program
 from ldl_numpy.source import Source
@@ -123,23 +125,82 @@ def _play_product(kind: str, at: int) -> None:
 # ---- the device ----------------------------------------------------------------------------------
 
 
+class Arrays(Body):
+    """A loop as operations on whole arrays, pass by pass, in NumPy's words."""
+
+    unary: ClassVar[dict[str, str]] = {
+        **{name: f"np.{name}({{0}})" for name in UNARY - {"positive"}},
+        "positive": "{0}",
+    }
+    binary: ClassVar[dict[str, str]] = {name: f"np.{name}({{0}}, {{1}})" for name in BINARY}
+    whole: ClassVar[dict[str, str]] = {}
+    truths: ClassVar[dict[str, str]] = {}
+    choice: ClassVar[str] = "np.where({0}, {1}, {2})"
+    statement: ClassVar[str] = "{0} = {1}"
+    dear: ClassVar[frozenset[str]] = frozenset({"tanh", "exp"})
+
+    def constant(self, kind: str, x: float) -> str:
+        return f"np.dtype({kind!r}).type({float(x)!r})".replace("(nan", "(np.nan").replace(
+            "inf)", "np.inf)"
+        )
+
+    def cast(self, name: str, kind: str) -> str:
+        return f"np.asarray({name}).astype({kind!r})"
+
+    def run(self, *arrays: Any) -> None:
+        """Do it to the arrays of the inputs and outputs."""
+        sizes = tuple(self.nest.sizes)
+        seen = {}
+        for x, a in zip((*self.inputs, *self.outputs), arrays, strict=True):
+            strides = [n * a.itemsize for n in x.strides]
+            seen[x.name] = as_strided(a, sizes, strides, writeable=a.flags.writeable)
+        space = {name: np.dtype(kind).type(x) for (kind, x), name in self.constants.items()}
+        space["np"] = np
+        rows = tuple(self.nest.inner)
+        parts = [x for two in zip(self.heads, self.passes, strict=True) for x in two]
+        with np.errstate(all="ignore"):
+            for part in (self.once, *parts, self.tail):
+                for name, argument in part.loads:
+                    space[name] = seen[argument].copy()
+                exec("\n".join(part.lines), space)
+                for x in part.adds:
+                    over = set(range(len(sizes))) if x.where == "total" else {*rows}
+                    over ^= set(range(len(sizes))) if x.where == "column" else set()
+                    over -= {*rows} if x.level == ROW else set()
+                    added = np.broadcast_to(eval(x.added, space), sizes)
+                    if x.level == ROW:
+                        added = added[
+                            tuple(slice(1) if i in rows else slice(None) for i in range(len(sizes)))
+                        ]
+                    ufunc = getattr(np, REDUCTIONS[x.op])
+                    made = ufunc.reduce(added, tuple(over), keepdims=True)
+                    space[x.name] = made
+                    argument = self.output(x.view.value)
+                    if argument and x.where != "row":
+                        _store(seen[argument], np.broadcast_to(made, made.shape))
+                for argument, name in part.stores:
+                    _store(seen[argument], space[name])
+
+
+def _store(target: Any, made: Any) -> None:
+    """Write to a view that may be one of numbers a row."""
+    once = tuple(slice(None) if s else slice(1) for s in target.strides)
+    target[once] = np.broadcast_to(made, target.shape)[once] if np.ndim(made) else made
+
+
 def on_device(monkeypatch: Any) -> None:
     """Loops of the CuPy backend, from now on, as work of the double's stream."""
 
     def loop(self: Kernels, loop: Loop, stored: set[Value]) -> Op:
-        source = Source(loop, stored)
-        run = partial(_launched, self._device, source)
-        return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
+        arrays = Arrays(loop, stored)
+        refs = [x.ref for x in (*arrays.inputs, *arrays.outputs)]
+        count = len(arrays.inputs)
+        run = partial(_launched, self._device, arrays)
+        return Op(run, tuple(refs[:count]), tuple(refs[count:]), ufunc="loop")
 
     monkeypatch.setattr(Kernels, "loop", loop)
 
 
-def _launched(stream: Any, source: Source, *arrays: Any) -> None:
+def _launched(stream: Any, loop: Arrays, *arrays: Any) -> None:
     held = [np.asarray(a) for a in arrays]
-    assert all(a.flags.c_contiguous and a.dtype in KINDS for a in held)
-
-    def work() -> None:
-        values = [x for _, x in source.constants]
-        interpret(source, source.rows, source.columns, held, values)
-
-    stream.do("loop", work)
+    stream.do("loop", lambda: loop.run(*held))

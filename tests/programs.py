@@ -399,8 +399,86 @@ def placed(p: Program) -> Any:
     return [(a[at] * 0.5, True), (p.xp.take(a, at, axis=-1 if a.shape[-1] >= rows else 0), True)]
 
 
+def axes_of(p: Program, a: Any) -> Any:
+    """Some axes of an array, now and then all, and now and then by their numbers from the end."""
+    count = int(p.draw.integers(1, a.ndim + 1))
+    found = sorted(int(i) for i in p.draw.permutation(a.ndim)[:count])
+    return tuple(i - a.ndim * int(p.draw.integers(2)) for i in found)
+
+
+def reduced(p: Program) -> Any:
+    """Reductions over any axes, of arrays in any order, and what is made of them."""
+    a = p.any(2)[0]
+    a = p.choose([a, a.swapaxes(0, -1), a[::-1]])
+    axes, keepdims = axes_of(p, a), bool(p.draw.integers(2))
+    b = p.xp.tanh(a)
+    found = [getattr(x, p.choose(["max", "min", "mean"]))(axes, keepdims=keepdims) for x in (a, b)]
+    return [((found[0] - found[1]) * 0.5, True), (b, True), ((a > 0).sum(axes) * 0.01, True)]
+
+
+def softened(p: Program) -> Any:
+    """Softmax and its gradient over any axis, or its log."""
+    a = p.any(1)[0]
+    axis = int(p.draw.integers(a.ndim))
+    below = a - a.max(axis=axis, keepdims=True)
+    e = p.xp.exp(below)
+    total = e.sum(axis=axis, keepdims=True)
+    if p.draw.random() < 0.4:
+        return [((below - p.xp.log(total)) * 0.2, True)]
+    y = e / total
+    g = p.like(a.shape)
+    d = y * (g - (g * y).sum(axis=axis, keepdims=True))
+    return [(y, True), (d * 0.5, True), *([(total * 0.05, True)] * int(p.draw.integers(2)))]
+
+
+def standardised(p: Program) -> Any:
+    """A normalisation over any axes, its gradient, and what it learns by."""
+    a = p.any(2)[0]
+    axes = axes_of(p, a)
+    others = tuple(i for i in range(a.ndim) if i not in {j % a.ndim for j in axes})
+    mean = a.mean(axis=axes, keepdims=True)
+    c = a - mean
+    variance = p.xp.square(c).mean(axis=axes, keepdims=True)
+    r = 1 / p.xp.sqrt(variance + 1)
+    h = c * r
+    w = p.like(a.shape)
+    y = h * w + 0.1
+    g = p.xp.tanh(a) * 0.5
+    q = g * w
+    d = r * (q - q.mean(axis=axes, keepdims=True) - h * (q * h).mean(axis=axes, keepdims=True))
+    made = [(y * 0.5, True), (d * 0.3, True), (mean, True)]
+    if others:
+        made.append(((g * h).sum(axis=others) * (1 / a.size), True))
+    return made
+
+
+def moved(p: Program) -> Any:
+    """A running mean, changed in place, of what is normalised with it."""
+    a = p.any(2)[0]
+    own = a.mean(axis=0) * 0.5
+    mean = a.mean(axis=0)
+    own *= 0.9
+    own += 0.1 * mean
+    p.state[...] *= 0.9
+    return [((a - mean) * 0.5, True), (own, True), ((a - mean * own).sum(axis=0) * 0.1, True)]
+
+
+def spread(p: Program) -> Any:
+    """An array times parts of itself, along any axis."""
+    a = p.any(2)[0]
+    axis = int(p.draw.integers(a.ndim))
+    at: list[Any] = [slice(None)] * a.ndim
+    at[axis] = slice(0, 1)
+    b = a[tuple(at)]
+    made = p.xp.empty(a.shape, dtype=a.dtype) if p.draw.random() < 0.3 else a * 0.5
+    made[...] = a * b
+    made[tuple(at)] = b * 0.5
+    return [(made, True), (a.swapaxes(0, axis) * 0.5 - b.swapaxes(0, axis), False)]
+
+
 KINDS = [
     *(put_together, arranged, placed),
+    *(reduced, softened, softened, standardised, standardised, moved, spread),
     *(flattened, scaled_by_rows, normalised, chained),
     *(elementwise, together, turned, turned, reshaped, reshaped, sliced, sliced, odd_views),
     *(copied, kept_and_changed, changed, changed_through_a_view, written, shifted),

@@ -112,12 +112,8 @@ def test_reductions_are_those_of_numpy(device: Any, shape: tuple[int, int], dtyp
         np.testing.assert_allclose(device.get(a), expected, rtol=tolerance, atol=tolerance)
 
     a, scratch = device.put(host), launcher.scratch()
-    rows, columns = (device.put(np.ones(n, dtype)) for n in shape)
+    columns = device.put(np.ones(shape[1], dtype))
     total = device.put(np.ones((), dtype))
-    launcher.reduce_rows("sum", a, rows)
-    assert_close(rows, host.sum(axis=1))
-    launcher.reduce_rows("max", a, rows)
-    np.testing.assert_array_equal(device.get(rows), host.max(axis=1, initial=-np.inf))
     for given in (scratch, scratch, None):  # a second launch finds the scratch as the first did
         launcher.sum_columns(a, columns, scratch=given)
         assert_close(columns, host.sum(axis=0))
@@ -126,12 +122,6 @@ def test_reductions_are_those_of_numpy(device: Any, shape: tuple[int, int], dtyp
         launcher.sum_squares(a, total, given)
         assert_close(total, (host * host).sum())
     assert not device.get(scratch.tickets).any()
-
-
-def test_the_largest_of_a_row_with_nan_is_nan(device: Any) -> None:
-    out = device.put(np.ones(2, "f4"))
-    device.launch.reduce_rows("max", device.put(np.array([[1, np.nan], [3, 2]], "f4")), out)
-    np.testing.assert_array_equal(device.get(out), [np.nan, 3])
 
 
 @pytest.mark.gpu
@@ -200,9 +190,9 @@ def test_what_a_raw_kernel_would_misread_is_refused() -> None:
         x.view(DeviceArray) for x in (normal(4, 6), normal(4), normal(4, 5), np.arange(4))
     )
     with pytest.raises(ValueError, match="not C-contiguous"):
-        launcher.reduce_rows("sum", a.T, out)
+        launcher.sum_columns(a.T, out)
     with pytest.raises(TypeError, match="float32"):
-        launcher.reduce_rows("sum", a.astype("f8"), out)
+        launcher.sum_columns(a.astype("f8"), out)
     with pytest.raises(TypeError, match="float16"):
         launcher.fill_normal(a.astype("f2"), index)
     with pytest.raises(TypeError, match="int64, not int32"):
@@ -213,4 +203,4 @@ def test_what_a_raw_kernel_would_misread_is_refused() -> None:
         launcher.take(a[:0], index, a)
     out.gpu = 1
     with pytest.raises(DeviceError, match="an array of GPU 1 met work on GPU 0"):
-        launcher.reduce_rows("sum", a, out)
+        launcher.sum_columns(a, out)

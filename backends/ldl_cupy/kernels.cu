@@ -123,33 +123,6 @@ INLINE void gather_rows(const Unit* array, Size array_rows, const Size* index, S
 
 // ---- reductions ----------------------------------------------------------------------------
 
-// The larger of two numbers, and NaN where either is NaN.
-template <typename T> struct Maximum {
-    static INLINE T empty() { return -__int_as_float(0x7f800000); }
-    static INLINE T of(T a, T b) { return b > a || b != b ? b : a; }
-};
-
-template <typename T> struct Sum {
-    static INLINE T empty() { return 0; }
-    static INLINE T of(T a, T b) { return a + b; }
-};
-
-// out[i] = the reduction of a[i, :], one warp a row: blocks have a multiple of 32 threads.
-template <typename Reduction, typename T>
-INLINE void reduce_rows(const T* a, T* out, Size rows, Size columns) {
-    const int lane = threadIdx.x % WARP;
-    for (Size row = thread_index() / WARP; row < rows; row += thread_count() / WARP) {
-        const T* from = a + row * columns;
-        T value = Reduction::empty();
-#pragma unroll 4
-        for (Size j = lane; j < columns; j += WARP) value = Reduction::of(value, from[j]);
-#pragma unroll
-        for (int offset = WARP / 2; offset; offset /= 2)
-            value = Reduction::of(value, __shfl_down_sync(0xffffffffu, value, offset));
-        if (lane == 0) out[row] = value;
-    }
-}
-
 // out[j] = Σ a[i, j] over i, added to what out holds with `accumulate`. Threads along x have a
 // column each; those along y, and the grid's blocks along y, share its rows. Where such blocks are
 // several, tickets has a zero for every blockDim.x columns, and partial is (gridDim.y, columns).
@@ -168,7 +141,7 @@ INLINE void sum_columns(const T* a, T* out, Size rows, Size columns, int accumul
 #pragma unroll 4
             for (Size i = first; i < rows; i += step, x += step * columns) sum += *x;
         }
-        sum = add_up(sum, at, blockDim.y, blockDim.x);
+        sum = fold<Sum>(sum, at, blockDim.y, blockDim.x);
         if (gridDim.y > 1) {
             if (writes) partial[blockIdx.y * columns + column] = sum;
             if (!is_last(tickets + group, gridDim.y)) continue;
@@ -178,7 +151,7 @@ INLINE void sum_columns(const T* a, T* out, Size rows, Size columns, int accumul
                 for (unsigned k = threadIdx.y; k < gridDim.y; k += blockDim.y)
                     sum += partial[k * columns + column];
             }
-            sum = add_up(sum, at, blockDim.y, blockDim.x);
+            sum = fold<Sum>(sum, at, blockDim.y, blockDim.x);
         }
         if (writes) out[column] = accumulate ? out[column] + sum : sum;
     }
@@ -190,14 +163,14 @@ INLINE void sum_squares(const T* a, T* out, Size n, unsigned* ticket, volatile T
     T sum = 0;
 #pragma unroll 4
     for (Size i = thread_index(); i < n; i += thread_count()) sum += a[i] * a[i];
-    sum = add_up(sum, threadIdx.x, blockDim.x, 1);
+    sum = fold<Sum>(sum, threadIdx.x, blockDim.x, 1);
     if (gridDim.x > 1) {
         if (threadIdx.x == 0) partial[blockIdx.x] = sum;
         if (!is_last(ticket, gridDim.x)) return;
         sum = 0;
 #pragma unroll 1
         for (unsigned k = threadIdx.x; k < gridDim.x; k += blockDim.x) sum += partial[k];
-        sum = add_up(sum, threadIdx.x, blockDim.x, 1);
+        sum = fold<Sum>(sum, threadIdx.x, blockDim.x, 1);
     }
     if (threadIdx.x == 0) *out = sum;
 }
@@ -227,15 +200,6 @@ __global__ void BOUNDED gather_rows_8(In<uint2> array, Size array_rows, In<Size>
 __global__ void BOUNDED gather_rows_16(In<uint4> array, Size array_rows, In<Size> index,
     Size index_size, In<Size> start, Out<uint4> out, Size rows, Size columns)
 { gather_rows(array, array_rows, index, index_size, start, out, rows, columns); }
-
-__global__ void BOUNDED row_max_float(In<float> a, Out<float> out, Size rows, Size columns)
-{ reduce_rows<Maximum<float>>(a, out, rows, columns); }
-__global__ void BOUNDED row_max_double(In<double> a, Out<double> out, Size rows, Size columns)
-{ reduce_rows<Maximum<double>>(a, out, rows, columns); }
-__global__ void BOUNDED row_sum_float(In<float> a, Out<float> out, Size rows, Size columns)
-{ reduce_rows<Sum<float>>(a, out, rows, columns); }
-__global__ void BOUNDED row_sum_double(In<double> a, Out<double> out, Size rows, Size columns)
-{ reduce_rows<Sum<double>>(a, out, rows, columns); }
 
 __global__ void BOUNDED sum_columns_float(In<float> a, Out<float> out, Size rows, Size columns,
     int accumulate, unsigned* tickets, volatile float* partial)

@@ -83,24 +83,20 @@ class Kernels:
         source = CudaSource(loop, stored)
         self.texts[source.name] = source.text
         run = partial(self._launch, source, self._zeros(source))
-        return Op(run, tuple(source.inputs), (*source.outputs, *source.sums), ufunc="loop")
+        inputs, outputs = (tuple(x.ref for x in found) for found in (source.inputs, source.outputs))
+        return Op(run, inputs, outputs, ufunc="loop")
 
     def _zeros(self, source: CudaSource) -> tuple[Any, ...]:
-        """Tickets and partial sums."""
-        if not source.sums:
+        """Tickets and partial results."""
+        if not source.tickets:
             return ()
-        sizes = [4 * source.tickets]
-        sizes += [
-            n * x.value.dtype.itemsize for n, x in zip(source.partials, source.sums, strict=True)
-        ]
-        tickets, *partial_sums = [self._device.empty(n) for n in sizes]
+        tickets, *left = [self._device.empty(n) for n in (4 * source.tickets, *source.partials)]
         self._device.send(np.zeros(tickets.nbytes, np.uint8), tickets)
-        return tickets, *partial_sums
+        return tickets, *left
 
     def _launch(self, source: CudaSource, zeros: tuple[Any, ...], *arrays: Any) -> None:
         grid, block = source.launch
-        sizes = np.int64(source.rows), np.int64(source.columns)
-        self._compiled[source.name](grid, block, (*sizes, *source.numbers, *arrays, *zeros))
+        self._compiled[source.name](grid, block, (*source.numbers, *arrays, *zeros))
 
     def _translated(self, op: Op) -> Op:
         if op.ufunc == "loop":
@@ -135,8 +131,6 @@ class Kernels:
         if op.ufunc in ("matmul_sums_a", "matmul_sums_b"):
             return partial(self._product_and_sums, op.ufunc[-1])
         if op.ufunc in ("sum", "max", "min"):
-            if op.ufunc != "min" and _along_rows(op):
-                return partial(self._reduce, op.ufunc)
             return partial(_cupy_reduce, op.ufunc, op.axis, op.keepdims)
         if op.ufunc == "where":
             return self._where
@@ -160,9 +154,6 @@ class Kernels:
             self._matmul(a, b, out)
             self._sum_rows(b if of == "b" else a.T, sums)
 
-    def _reduce(self, kind: str, a: Any, out: Any) -> None:
-        self._launcher.reduce_rows(kind, a.reshape(-1, a.shape[-1]), out.reshape(-1))
-
 
 def _cupy_reduce(kind: str, axis: Any, keepdims: bool, a: Any, out: Any) -> None:
     getattr(a, kind)(axis=axis, out=out, keepdims=keepdims)
@@ -175,17 +166,3 @@ def _of_rows(op: Op) -> bool:
     a, index = (x.resolve(x.value.array) for x in op.inputs)
     straight = a.flags.c_contiguous and index.flags.c_contiguous
     return straight and index.dtype == np.int64 and bool(a.size)
-
-
-def _along_rows(op: Op) -> bool:
-    """Whether it reduces the last axis of a C-contiguous array of floats, all of it."""
-    (x,) = op.inputs
-    a, out = (r.resolve(r.value.array) for r in (x, op.outputs[0]))
-    return (
-        op.axis == (a.ndim - 1,)
-        and a.ndim >= 2
-        and a.dtype == out.dtype
-        and a.dtype in (np.float32, np.float64)
-        and a.flags.c_contiguous
-        and out.flags.c_contiguous
-    )

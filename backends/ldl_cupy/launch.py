@@ -135,15 +135,6 @@ class Launcher:
             np.int64(columns),
         )
 
-    def reduce_rows(self, kind: str, a: Array, out: Array) -> None:
-        """out[i] = the "max" or "sum" of a[i, :]."""
-        self._check(a, out)
-        rows, columns = a.shape
-        if rows:
-            grid = (_blocks(32 * rows),)
-            name = f"row_{kind}_{_kind(a, out)}"
-            self._run(name, grid, (BLOCK,), a, out, np.int64(rows), np.int64(columns))
-
     def sum_columns(
         self, a: Array, out: Array, accumulate: bool = False, scratch: Scratch | None = None
     ) -> None:

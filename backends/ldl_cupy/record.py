@@ -238,7 +238,7 @@ class CompiledUpdate(Update):
         (op,) = kernels.fuse(needed(trace.ops, kept), kept)
         self.texts = kernels.texts
         source: CudaSource = op.run.args[0]
-        source.columns = size
+        source.resize(size)
         placed = {id(h): a for h, a in zip(stand, arrays, strict=True) if a is not None}
         order = {id(h): i for i, h in enumerate(held.values())}
         self._places: list[Any] = []

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ldl.compiler.flat import flat_shape, role
 from ldl.compiler.fuse import fuse
-from ldl.compiler.loops import Loop, role
+from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Group, Host, Op, Ref, Value
 
 BLOCK = 2**15
@@ -27,7 +28,7 @@ LEAST = 2**18 + 1
 
 def in_blocks(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations, those on large arrays gathered; `kept` are read in the end."""
-    return fuse(ops, kept, blocked, sums=False, least=LEAST)
+    return fuse(ops, kept, blocked, flat=flat_shape, sums=False, least=LEAST)
 
 
 def blocked(loop: Loop, stored: set[Value]) -> Op:

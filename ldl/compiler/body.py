@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ldl.compiler.loops import COMPARISONS, Loop, computed_in, role
+from ldl.compiler.flat import role
+from ldl.compiler.loops import COMPARISONS, Loop, computed_in
 from ldl.compiler.operations import Op, Ref, Value
 
 KINDS = {np.dtype(t): t for t in ("f4", "f8", "i8", "b1", "u2")}

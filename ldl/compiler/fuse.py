@@ -1,7 +1,8 @@
 """Fusing: operations gathered into loops.
 
-`fuse` walks a list of operations in order and gathers those that a loop over (rows, columns) can do
-together, sums at its end included; what is not read afterwards is never written to memory.
+`fuse` walks a list of operations in order and gathers those that a loop can do together; what is
+not read afterwards is never written to memory. The loops that are open at a time know nothing of
+each other: one that an operation meets, and that cannot do it, is closed before the operation.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from itertools import groupby
 from math import prod
 from typing import Any
 
-from ldl.compiler.loops import Loop, loop_shape, on_numbers
+from ldl.compiler.loops import Loop, on_numbers, shape_of
 from ldl.compiler.operations import Op, Ref, Value
 
 
@@ -20,13 +21,15 @@ def fuse(
     kept: set[Value],
     made: Callable[[Loop, set[Value]], Op],
     *,
+    flat: Callable[[Op], Any] | None = None,
     sums: bool = True,
     least: int = 1,
 ) -> list[Op]:
     """The operations with loops in the places of those that they do; `kept` are read in the end.
 
     `made` gives an operation for a loop and the values that are read after it. Arrays of fewer than
-    `least` elements stay as they are; without `sums`, those of what a loop writes follow it.
+    `least` elements stay as they are; without `sums`, those of what a loop writes follow it. Where
+    `flat` is given, loops are of one pass, and of the shape that it gives for an operation.
     """
     done: list[Op | Loop] = []
     open_loops: list[Loop] = []
@@ -37,30 +40,34 @@ def fuse(
 
     for op in ops:
         follows = op.ufunc == "sum" and not sums
-        shape = None if follows else loop_shape(op)
-        if shape is not None and (prod(shape) < least or not _contiguous(op)):
+        shape = None if follows else (flat or shape_of)(op)
+        if shape is not None and prod(shape) < least:
             shape = None
         reads = {x.value for x in op.inputs if isinstance(x, Ref)}
         writes = {out.value for out in op.outputs}
         if shape is None and _put_off(op, reads, writes, open_loops, follows):
             continue
-        home = next((x for x in open_loops if shape is not None and x.shape == shape), None)
-        for other in list(open_loops):
-            changed = other.writes | other.sums
-            if (other is not home and (reads | writes) & changed) or (
-                other is not home and writes & other.reads
-            ):
+        touched = [x for x in open_loops if _meets(x, reads, writes)]
+        home, step = None, None
+        if shape is not None:
+            for loop in sorted(open_loops, key=lambda x: x not in touched):
+                if (flat is None or loop.shape == shape) and _unread(loop.trailing, writes):
+                    step = loop.step(op)
+                if step is not None:
+                    home = loop
+                    break
+        for other in touched:
+            if other is not home:
                 close(other)
-        if shape is None:
+        if shape is not None and home is None:
+            home = Loop(shape, passes=flat is None)
+            step = home.step(op)
+            if step is not None:
+                open_loops.append(home)
+        if home is None or step is None:
             done.append(op)
-            continue
-        if home is not None and not (home.takes(op) and _unread(home.trailing, writes)):
-            close(home)
-            home = None
-        if home is None:
-            home = Loop(shape)
-            open_loops.append(home)
-        home.add(op)
+        else:
+            home.add(step)
     for loop in list(open_loops):
         close(loop)
     if least <= 1:
@@ -71,6 +78,11 @@ def fuse(
     ]
 
 
+def _meets(loop: Loop, reads: set[Value], writes: set[Value]) -> bool:
+    """Whether an operation reads or changes what the loop writes, or changes what it reads."""
+    return bool((reads | writes) & (loop.writes | loop.sums) or writes & loop.reads)
+
+
 def _put_off(
     op: Op, reads: set[Value], writes: set[Value], loops: list[Loop], follows: bool
 ) -> bool:
@@ -78,7 +90,7 @@ def _put_off(
 
     One that `follows` may wait for what the loop writes as well.
     """
-    touched = [x for x in loops if (reads | writes) & (x.writes | x.sums) or writes & x.reads]
+    touched = [loop for loop in loops if _meets(loop, reads, writes)]
     if len(touched) != 1 or (any(value.shape for value in reads | writes) and not follows):
         return False
     (loop,) = touched
@@ -97,19 +109,13 @@ def _numbers_together(steps: list[Op | Loop]) -> list[Op | Loop]:
         group = list(found)
         if alone:
             loop = Loop(())
-            for step in group:
-                if isinstance(step, Op):
+            for op in group:
+                step = loop.step(op) if isinstance(op, Op) else None
+                if step is not None:
                     loop.add(step)
             group = [loop]
         done += group
     return done
-
-
-def _contiguous(op: Op) -> bool:
-    """Whether the arrays that it has not from the trace can be seen as vectors."""
-    refs = [x for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)]
-    arrays = [x.value.external for x in refs]
-    return all(array is None or array.flags.c_contiguous for array in arrays)
 
 
 def _unread(steps: list[Op], values: set[Value]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from operator import add, attrgetter
 from typing import Any, NamedTuple
@@ -16,17 +15,8 @@ _HAS_GRAD = attrgetter("has_grad")
 _ALIGN = 16  # elements: 64 bytes of float32, a cache line
 
 
-@dataclass(slots=True)
-class Run:
-    """A stretch of parameters that have gradients and one number of past steps: `first`'s."""
-
-    values: Array
-    grads: Array
-    slots: dict[str, Array]
-    first: int
-    kernel: Any = None
-    """What moves it, for options that are as they were `checked`."""
-    checked: object = None
+_Views = tuple[Array, Array, dict[str, Array]]
+"""Values, gradients and slots."""
 
 
 class _Runs(NamedTuple):
@@ -34,11 +24,7 @@ class _Runs(NamedTuple):
 
     flags: list[bool]
     steps: list[int]
-    found: list[Run]
-
-
-_Views = tuple[Array, Array, dict[str, Array]]
-"""Values, gradients and slots."""
+    found: list[tuple[int, _Views]]
 
 
 class FlatStore:
@@ -91,13 +77,17 @@ class FlatStore:
             self._pack()
         return True
 
-    def runs(self) -> list[Run]:
-        """The longest runs, views of the same arrays until the next packing."""
+    def runs(self) -> list[tuple[Array, Array, dict[str, Array], int]]:
+        """The longest stretches that have a gradient and one number of past steps.
+
+        Of each the values, gradients and slots, the same views until the next packing, and that
+        number.
+        """
         flags = [*map(_HAS_GRAD, self.parameters)]
         held = self._runs
         if held is None or held.flags != flags or held.steps is not self.steps:
             held = self._runs = _Runs(flags, self.steps, [*self._found(flags)])
-        return held.found
+        return [(*views, self.steps[first]) for first, views in held.found]
 
     def advanced(self) -> list[int]:
         """The counts of steps after one for every parameter that had a gradient in `runs`."""
@@ -107,13 +97,13 @@ class FlatStore:
         self._runs = _Runs(flags, after, found)
         return after
 
-    def _found(self, flags: list[bool]) -> Iterator[Run]:
+    def _found(self, flags: list[bool]) -> Iterator[tuple[int, _Views]]:
+        """Of each run its first parameter and its views."""
         start = 0
         for (has_grad, _), some in groupby(zip(flags, self.steps, strict=True)):
             stop = start + len([*some])
             if has_grad:
-                views = self._stretch(self._spans[start].start, self._spans[stop - 1].stop)
-                yield Run(*views, start)
+                yield start, self._stretch(self._spans[start].start, self._spans[stop - 1].stop)
             start = stop
 
     def _stretch(self, start: int, stop: int) -> _Views:
