@@ -45,7 +45,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # With a Python that has everything already: make gpu PYTHON=python3 VENV=
 gpu $(GPU): $(if $(VENV),$(VENV)/.gpu)

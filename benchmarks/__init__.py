@@ -1,5 +1,5 @@
 """Benchmarks of ldl: its kernels, its steps beside those of other libraries, its cold start.
 
-python -m benchmarks --help        # everything, as `make bench` runs it
-python -m benchmarks.end_to_end --help
+python -m benchmarks --help        # on a processor: what `make bench` runs
+python -m benchmarks.gpu --help    # on a GPU: what `make gpu` runs
 """

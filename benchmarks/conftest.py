@@ -1,6 +1,9 @@
-"""The option --backend of the kernels' benchmarks."""
+"""The options of the kernels' benchmarks: which backends, and what is done already."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -8,12 +11,18 @@ import ldl
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --backend."""
+    """Add --backend and --done."""
     parser.addoption(
         "--backend",
         action="append",
         metavar="NAME",
         help="backend to time, such as numpy or cupy; may be repeated (default: all that run here)",
+    )
+    parser.addoption(
+        "--done",
+        type=Path,
+        metavar="FILE",
+        help='JSON {"name": {"backend": …}} of what is not to be timed again; rows are printed',
     )
 
 
@@ -30,3 +39,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             if asked:
                 parameters.append(pytest.param(None, id=name, marks=pytest.mark.skip(str(error))))
     metafunc.parametrize("backend", parameters)
+
+
+@pytest.fixture(scope="session")
+def done(pytestconfig: pytest.Config) -> dict[str, dict[str, object]] | None:
+    """What is not to be timed again, by name and backend; None where no rows are printed."""
+    file = pytestconfig.getoption("--done")
+    return None if file is None else json.loads(file.read_text())

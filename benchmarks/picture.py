@@ -1,41 +1,50 @@
-"""The picture: for each workload, the step time of every side over that of the matrix products."""
+"""The picture: for each workload, the time of every implementation over that of the floor."""
 
 from __future__ import annotations
 
 from io import BytesIO
 from typing import Any
 
-from benchmarks.report import time_text, timed
+from benchmarks.compare import main_clock, timed
+from benchmarks.formats import seconds_text
+from benchmarks.names import FLOOR
 
-OWN, OTHER, FLOOR = "#2a6fbb", "#b9b9b9", "#444444"
+OWN, OTHER, BASE = "#2a6fbb", "#b9b9b9", "#444444"
 COLUMNS = 2
 CUT = 4.0
-"""A bar is cut where it is so many times the axis's best side or more."""
+"""A bar is cut where it is so many times the axis's best or more."""
 
 
-def draw(document: dict[str, Any]) -> bytes:
-    """The picture as a PNG."""
+def draw(documents: dict[str, Any]) -> bytes | None:
+    """The picture of all comparisons as a PNG; None where there is none."""
     from matplotlib.figure import Figure
 
-    part, machine = document["end_to_end"], document["machine"]
-    workloads = [w for w in part["workloads"] if timed(w)]
-    rows = -(-len(workloads) // COLUMNS)
+    found = [
+        (one, timed(one["rows"]))
+        for name, document in documents.items()
+        for one in document.get(name, {}).get("comparisons", {}).values()
+    ]
+    panels = [(one, rows) for one, rows in found if rows]
+    if not panels:
+        return None
+    lines = -(-len(panels) // COLUMNS)
     heights = [
-        max(len(timed(w)) for w in workloads[k * COLUMNS : (k + 1) * COLUMNS]) for k in range(rows)
+        max(len(rows) for _, rows in panels[k * COLUMNS : (k + 1) * COLUMNS]) for k in range(lines)
     ]
     total = sum(0.26 * h + 0.75 for h in heights) + 1.0
-    figure = Figure(figsize=(13, total), dpi=120, layout="constrained")
-    grid = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for axes in grid.flat[len(workloads) :]:
+    figure = Figure(figsize=(13, total), dpi=110, layout="constrained")
+    grid = figure.subplots(lines, COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    for axes, workload in zip(grid.flat, workloads, strict=False):
-        _panel(axes, workload)
-    quick = "  A QUICK RUN: THE FIGURES MEAN NOTHING" if part["quick"] else ""
+    for axes, (one, rows) in zip(grid.flat, panels, strict=False):
+        _panel(axes, one, rows)
+    runs = [document.get("run", {}) for document in documents.values()]
+    machine = next(iter(documents.values())).get("machine", {})
+    quick = any(run.get("quick") for run in runs)
     figure.suptitle(
         "Time of one training step, or of one prediction, as a multiple of its matrix products "
-        f"alone (shorter is better){quick}\n"
-        f"{machine['processor']}, {part['threads']} threads for every side, float32; medians; "
-        "blue: ldl",
+        f"alone (shorter is better){'  A QUICK RUN: THE FIGURES MEAN NOTHING' * quick}\n"
+        f"{machine.get('device') or machine.get('processor', '')}; medians; blue: ldl",
         fontsize=12,
     )
     buffer = BytesIO()
@@ -43,37 +52,28 @@ def draw(document: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _panel(axes: Any, workload: dict[str, Any]) -> None:
-    rows = timed(workload)
-    key = "over_floor" if all("over_floor" in row for row in rows) else "median"
-    values = [row[key] for row in rows]
-    best = min(
-        (v for v, r in zip(values, rows, strict=True) if "floor" not in r["side"]), default=1
-    )
-    limit = min(max(values), CUT * best)
-    for place, (row, value) in enumerate(zip(rows, values, strict=True)):
-        name = row["side"]
-        floor = "floor" in name
-        own = name.startswith("ldl")
+def _panel(axes: Any, one: dict[str, Any], rows: list[tuple[str, dict[str, Any]]]) -> None:
+    medians = {name: main_clock(row)["median"] for name, row in rows}
+    scale = medians.get(FLOOR)
+    values = {name: median / (scale or 1) for name, median in medians.items()}
+    best = min((v for name, v in values.items() if name != FLOOR), default=1)
+    limit = min(max(values.values()), CUT * best)
+    for place, (name, value) in enumerate(values.items()):
+        color = OWN if name.startswith("ldl") else BASE if name == FLOOR else OTHER
         shown = min(value, limit)
-        axes.barh(place, shown, color=OWN if own else FLOOR if floor else OTHER, height=0.72)
-        cut = " »" if value > limit else ""
-        text = f"{cut} {value:.3g}×  ({time_text(row['median'])})"
-        axes.text(
-            shown,
-            place,
-            text if key == "over_floor" else time_text(value),
-            va="center",
-            fontsize=8.5,
-        )
-    axes.set_yticks(range(len(rows)), [row["side"] for row in rows], fontsize=9)
-    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("bold" if row["side"].startswith("ldl") else "normal")
+        axes.barh(place, shown, color=color, height=0.72)
+        time = seconds_text(medians[name])
+        text = f" {value:.3g}×  ({time})" if scale else f" {time}"
+        axes.text(shown, place, " »" * (value > limit) + text, va="center", fontsize=8.5)
+    axes.set_yticks(range(len(values)), values, fontsize=9)
+    for label, name in zip(axes.get_yticklabels(), values, strict=True):
+        label.set_fontweight("bold" if name.startswith("ldl") else "normal")
     axes.invert_yaxis()
     axes.set_xlim(0, limit * 1.32)
-    if key == "over_floor":
-        axes.axvline(1, color=FLOOR, linewidth=0.8, linestyle=":")
-    axes.set_title(workload["title"], fontsize=10.5, loc="left", fontweight="bold")
+    if scale:
+        axes.axvline(1, color=BASE, linewidth=0.8, linestyle=":")
+    precision = "" if one["precision"] == "float32" else f", {one['precision']}"
+    axes.set_title(one["title"] + precision, fontsize=10.5, loc="left", fontweight="bold")
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8, colors="#777777")
     axes.spines[["top", "right", "left"]].set_visible(False)

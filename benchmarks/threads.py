@@ -1,9 +1,8 @@
-"""Pins every library to the same number of threads, before any of them is imported."""
+"""Pins every library to the same number of threads, before its process is started."""
 
 from __future__ import annotations
 
 import os
-import sys
 
 VARIABLES = (
     "OMP_NUM_THREADS",  # PyTorch, scikit-learn
@@ -23,14 +22,12 @@ def usable() -> int:
 
 
 def pin(threads: int) -> None:
-    """Give this process and its children so many threads and, on Linux, so many processors.
+    """Give processes started from now on so many threads and, on Linux, so many processors.
 
     JAX has no option for its threads: it starts one for each processor that it may run on.
     """
     if threads > usable():
         raise SystemExit(f"--threads {threads}: this process may use {usable()} processors only")
-    if "numpy" in sys.modules:
-        raise RuntimeError("threads are pinned before NumPy is imported")
     for name in VARIABLES:
         os.environ[name] = str(threads)
     os.environ["JAX_PLATFORMS"] = "cpu"

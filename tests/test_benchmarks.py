@@ -1,11 +1,13 @@
-"""The benchmark suite does what it says. Nothing here depends on a time."""
+"""The benchmarks measure what they say they do. Nothing here depends on a time."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import cycle
+from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,13 @@ import numpy as np
 import pytest
 
 import ldl
-from benchmarks import report, results, rivals
+from benchmarks import cold, implementations, reference, report
+from benchmarks.device import Device
+from benchmarks.document import Document, write_picture, write_report
+from benchmarks.implementation import Implementation
+from benchmarks.implementations import floor
+from benchmarks.implementations.ldl_ import Eager, OneStep, model_of
+from benchmarks.implementations.numpy_ import ByHand
 from benchmarks.kernel_cases import (
     KERNELS,
     kernel_names,
@@ -22,19 +30,20 @@ from benchmarks.kernel_cases import (
     loss_call,
     loss_cases,
 )
-from benchmarks.race import TOLERANCE, Rules, race
-from benchmarks.rivals import gemm_floor
-from benchmarks.rivals.ldl_step import Compiled, Eager, model_of
-from benchmarks.rivals.numpy_by_hand import ByHand, NumpyTrains, judge
-from benchmarks.side import Built, Refused, Side
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.names import EAGER, FLOOR, TRAIN_STEP
+from benchmarks.workloads import GPU_NETS, LAYERS, NETS, ONE_ROW, TINY, TINY_LAYERS, Workload
 from catalog import LOSSES, ROWS
 from ldl import nn
 
 ROOT = Path(__file__).parent.parent
-QUICK = Rules(seconds=0, rounds=(2, 2), steps=2, shortest=0, longest=0.1, pause=0)
-TINY = Workload("tiny", "Tiny", (12, 6, 4, 6, 12), 8, output="sigmoid")
-TINY_LABELS = Workload("labels", "Labels", (12, 9, 3), 8, loss="crossentropy")
+NET = Workload("tiny", "Tiny", (12, 6, 4, 6, 12), 8, output="sigmoid", compare=10)
+LABELS = Workload("labels", "Labels", (12, 9, 3), 8, loss="crossentropy", compare=10)
+OWN = [OneStep(TRAIN_STEP), Eager(EAGER), ByHand(False)]
+
+
+def built(own: Implementation, workload: Workload) -> Any:
+    placed = own.place(workload.batches(), Device())
+    return own.build(workload, workload.weights(), placed, Device())
 
 
 def test_every_kernel_has_a_benchmark() -> None:
@@ -70,13 +79,13 @@ def test_every_benchmark_of_a_kernel_layer_and_loss_runs() -> None:
 # ---- workloads -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.name)
+@pytest.mark.parametrize("workload", [*NETS, *ONE_ROW, *GPU_NETS], ids=lambda w: w.name)
 def test_the_floor_has_three_products_a_layer_but_for_the_first_input_gradient(
     workload: Workload,
 ) -> None:
-    pairs = sum(a * b for a, b in zip(workload.widths, workload.widths[1:], strict=False))
+    pairs = sum(i * o for i, o in workload.layers)
     forward = 2 * workload.batch * pairs
-    if workload.predict:
+    if workload.predict or workload.layer:
         assert workload.flops() == forward
     else:
         first = 2 * workload.batch * workload.widths[0] * workload.widths[1]
@@ -84,7 +93,7 @@ def test_the_floor_has_three_products_a_layer_but_for_the_first_input_gradient(
 
 
 def test_the_autoencoder_has_eleven_products() -> None:
-    (found,) = (w for w in WORKLOADS if w.name == "autoencoder-128")
+    (found,) = (w for w in NETS if w.name == "autoencoder-128")
     assert len(found.products()) == 11
     assert found.flops() == 282_066_944
 
@@ -93,187 +102,266 @@ def test_the_autoencoder_has_eleven_products() -> None:
 def test_the_floor_makes_those_products_and_no_others(
     predict: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workload = replace(TINY, predict=predict)
+    workload = replace(NET, predict=predict)
     made = []
 
-    class Counting:
-        def __getattr__(self, name: str) -> Any:
-            assert name in ("matmul", "empty", "empty_like", "random", "float32")
-            return getattr(np, name)
+    def matmul(a: Any, b: Any, out: Any) -> Any:
+        made.append((*a.shape, b.shape[1]))
+        return right(a, b, out=out)
 
-        def matmul(self, a: Any, b: Any, out: Any) -> Any:
-            made.append((*a.shape, b.shape[1]))
-            return np.matmul(a, b, out=out)
-
-    monkeypatch.setattr(gemm_floor, "np", Counting())
-    step = gemm_floor.GemmFloor(predict).build(workload, workload.weights(), workload.batches())
-    step.step()
+    right = np.matmul
+    monkeypatch.setattr(np, "matmul", matmul)
+    built(floor.NumpyProducts(predict), workload).step()
     assert sorted(made) == sorted(workload.products())
 
 
-# ---- sides -----------------------------------------------------------------------------------
+def test_the_least_bytes_of_a_step() -> None:
+    outputs = 4 * 8 * (6 + 4 + 6 + 12)
+    parameters = 12 * 6 + 6 + 6 * 4 + 4 + 4 * 6 + 6 + 6 * 12 + 12
+    assert NET.parameters() == parameters
+    assert NET.least_bytes() == 4 * 8 * 12 + 24 * parameters + 2 * outputs
 
 
-@pytest.mark.parametrize("workload", [TINY, TINY_LABELS, replace(TINY, output="identity")])
-@pytest.mark.parametrize("side", [Eager(), Compiled(), NumpyTrains()], ids=lambda s: s.name)
-def test_a_side_has_the_losses_of_the_step_written_by_hand(side: Side, workload: Workload) -> None:
-    weights, batches = workload.weights(), workload.batches()
-    right = judge(workload, weights, batches, 10)
-    step = side.build(workload, weights, batches).step
+def test_batches_are_fresh_in_every_run_and_the_same_for_one_seed() -> None:
+    one, same, other = (NET.batches(seed)[0][0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not (one == other).any()
+
+
+def test_a_gpus_nets_are_those_that_are_asked_about() -> None:
+    names = [net.name for net in GPU_NETS]
+    assert names[:2] == ["autoencoder-128", "autoencoder-8192"]
+    assert {"autoencoder-32", "autoencoder-1024", "dropout-128", "small-32", "wide-512"} < {*names}
+    assert all(net.loss == "bce" and net.output == "identity" for net in GPU_NETS[:4])
+    assert {layer.name for layer in LAYERS} < {*names}
+
+
+# ---- reference and implementations -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("workload", [NET, LABELS, replace(NET, output="identity"), *TINY_LAYERS])
+@pytest.mark.parametrize("own", OWN, ids=lambda own: own.name)
+def test_losses_are_those_of_the_step_written_by_hand(
+    own: Implementation, workload: Workload
+) -> None:
+    right = reference.reference(workload, workload.batches())
+    step = built(own, workload).step
     np.testing.assert_allclose([float(step()) for _ in right], right, rtol=1e-5)
     assert right[8] < right[0]
 
 
-def test_a_side_leaves_weights_and_batches_as_they_are() -> None:
-    weights, batches = TINY.weights(), TINY.batches()
-    for side in (Eager(), Compiled(), NumpyTrains(), gemm_floor.GemmFloor(False)):
-        side.build(TINY, weights, batches).step()
-    for mine, fresh in ((weights, TINY.weights()), (batches, TINY.batches())):
+@pytest.mark.parametrize("workload", [NET, LABELS, TINY[0], *TINY_LAYERS], ids=lambda w: w.name)
+def test_gradients_of_the_reference_are_those_of_differences(workload: Workload) -> None:
+    net = reference.by_hand(workload, workload.weights(), np.float64)
+    x, y = workload.batches()[0]
+    outs = net.forward(x.astype(np.float64))
+    grads = net.backward(outs, net.loss(outs[-1], y)[1])
+    rng = np.random.default_rng(0)
+    for parameter, grad in zip(net.params, grads, strict=True):
+        towards = rng.standard_normal(parameter.shape)
+        values, eps = [], 1e-6
+        for sign in (1, -1):
+            parameter += sign * eps * towards
+            values.append(net.loss(net.forward(x.astype(np.float64))[-1], y)[0])
+            parameter -= sign * eps * towards
+        slope = (values[0] - values[1]) / (2 * eps)
+        assert slope == pytest.approx((grad * towards).sum(), rel=1e-5, abs=1e-8)
+
+
+def test_weights_and_batches_are_left_as_they_are() -> None:
+    weights, batches = NET.weights(), NET.batches()
+    for own in (*OWN, floor.NumpyProducts(False)):
+        own.build(NET, weights, own.place(batches, Device()), Device()).step()
+    for mine, fresh in ((weights, NET.weights()), (batches, NET.batches())):
         for a, b in zip(mine, fresh, strict=True):
             np.testing.assert_array_equal(a[0], b[0])
             np.testing.assert_array_equal(a[1], b[1])
 
 
 def test_the_models_predict_what_the_net_written_by_hand_predicts() -> None:
-    workload = replace(TINY, predict=True, batch=1)
+    workload = replace(NET, predict=True, batch=1)
     (x, _), *_ = workload.batches()
     model = model_of(workload, workload.weights())
-    right = ByHand(workload, workload.weights()).forward(x)[-1]
+    right = reference.by_hand(workload, workload.weights()).forward(x)[-1]
     np.testing.assert_allclose(model.predict(x), right, rtol=1e-5)
 
 
-def test_listing_the_sides_imports_none_of_the_rivals() -> None:
+def test_dropout_that_is_left_out_is_seen() -> None:
+    net = next(net for net in GPU_NETS if net.dropout)
+    right = [2.6 - 0.015 * k for k in range(net.compare)]
+
+    def wrong(values: Any) -> Any:
+        return reference.verdict(net, "float32", dict(enumerate(values)), right, 0.0)["wrong"]
+
+    assert not wrong(right)
+    assert "differ" in wrong([loss * 0.88 for loss in right])
+    assert "does not fall" in wrong([float(np.mean(right))] * net.compare)
+
+
+def test_the_references_losses_are_finite_for_every_tiny_net() -> None:
+    for net in (*TINY, *TINY_LAYERS):
+        right = reference.reference(net, net.batches(3))
+        assert len(right) == net.compare
+        assert np.isfinite(right).all()
+
+
+def test_an_implementation_may_have_a_tolerance_of_its_own() -> None:
+    off = {0: 1.001}
+    for tolerance, wrong in ((0.0, True), (2e-3, False)):
+        found = reference.verdict(NET, "float32", off, [1.0], tolerance)
+        assert bool(found["wrong"]) is wrong
+
+
+def test_listing_imports_none_of_the_rivals() -> None:
     code = (
-        "import sys; from benchmarks.rivals import sides; names = [s.name for s in sides()];"
-        "assert len(names) > 12, names;"
+        "import sys; from benchmarks.implementations import every;"
+        "names = [own.name for suite in ('cpu', 'gpu') for own in every(suite)];"
+        "assert len(names) > 25, names;"
         "bad = {'torch', 'jax', 'sklearn', 'onnxruntime', 'onnx'} & set(sys.modules);"
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_names_of_sides_are_distinct() -> None:
-    for predicts in (False, True):
-        names = [side.name for side in rivals.sides() if side.predicts == predicts]
-        assert len(names) == len(set(names))
+def test_names_of_implementations_are_distinct() -> None:
+    for suite in ("cpu", "gpu"):
+        for workload in (NET, ONE_ROW[0]):
+            names = [own.name for own in implementations.of(suite, workload)]
+            assert len(names) == len(set(names))
 
 
-# ---- the race --------------------------------------------------------------------------------
+def test_a_tolerance_of_its_own_has_scikit_learn_alone() -> None:
+    found = [own.name for own in implementations.every("cpu") if own.tolerance]
+    assert found == ["scikit-learn MLP"]
 
 
-class Wrong(NumpyTrains):
-    name = "wrong"
-
-    def build(self, workload: Any, weights: Any, batches: Any) -> Built:
-        right = super().build(workload, weights, batches)
-        return Built(lambda: right.step() * (1 + 2 * TOLERANCE))
+# ---- cold starts -----------------------------------------------------------------------------
 
 
-class Absent(Side):
-    name = "absent"
-    needs = ("a_package_that_nobody_has",)
+def test_stages_are_those_of_functions_that_there_are() -> None:
+    pytest.importorskip("llvmlite")
+    for names in cold.STAGES.values():
+        for where in names:
+            module, _, path = where.partition(":")
+            owner: Any = import_module(module)
+            for part in path.split("."):
+                owner = getattr(owner, part)
+            assert callable(owner), where
 
 
-class Unwilling(Side):
-    name = "unwilling"
+def test_the_time_of_a_stage_is_without_that_of_others_inside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
 
-    def build(self, workload: Any, weights: Any, batches: Any) -> Built:
-        raise Refused("it has no such layer")
+    def inner() -> None:
+        clock[0] += 2
+
+    def outer() -> None:
+        clock[0] += 1
+        module.inner()
+
+    module = import_module("planted")
+    monkeypatch.setattr(module, "inner", inner, raising=False)
+    monkeypatch.setattr(module, "outer", outer, raising=False)
+    monkeypatch.setattr(cold, "perf_counter", lambda: clock[0])
+    stages = {"out": ("planted:outer",), "in": ("planted:inner",), "no": ("no.such:thing",)}
+    monkeypatch.setattr(cold, "STAGES", stages)
+    found: dict[str, float] = {}
+    with cold.staged(found):
+        module.outer()
+        module.inner()
+    assert found == {"out": 1, "in": 4}
+    assert module.inner is inner
 
 
-def test_a_race_times_who_agrees_and_names_who_does_not() -> None:
-    said: list[str] = []
-    entered = [gemm_floor.GemmFloor(False), Compiled(), Wrong(), Absent(), Unwilling()]
-    found = race(TINY, entered, QUICK, said.append)
-    rows = {row["side"]: row for row in found["sides"]}
-    assert rows["ldl.TrainStep"]["status"] == "timed"
-    assert rows["ldl.TrainStep"]["difference"] < 1e-5
-    assert rows["ldl.TrainStep"]["minimum"] <= rows["ldl.TrainStep"]["median"]
-    assert rows["ldl.TrainStep"]["over_ldl"] == rows[gemm_floor.FLOOR]["over_floor"] == 1
-    assert rows["wrong"]["status"] == "wrong"
-    assert "median" not in rows["wrong"]
-    assert rows["absent"]["reason"] == "a_package_that_nobody_has not installed"
-    assert rows["unwilling"]["reason"] == "it has no such layer"
-    assert len(said) == 3
-
-
-def test_without_a_judge_losses_must_fall() -> None:
-    class Flat(Side):
-        name = "flat"
-
-        def build(self, workload: Any, weights: Any, batches: Any) -> Built:
-            losses = cycle([2.0, 1.0])
-            return Built(lambda: next(losses))
-
-    noisy = replace(TINY_LABELS, dropout=0.1, compare=400)
-    found = race(noisy, [Eager(), Flat()], QUICK, lambda text: None)
-    assert [row["status"] for row in found["sides"]] == ["timed", "wrong"]
+def test_an_epoch_other_sizes_and_the_first_step_are_timed(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(0).random((200, 784), dtype=np.float32))
+    where = ["benchmarks.implementations.ldl_", "OneStep", TRAIN_STEP]
+    found = cold.train(where, str(path), 2, 0.0)
+    assert 0 < found["built"] < found["first_step"] < found["epoch"]
+    assert min(found["new"], found["again"], found["loss"]) > 0
 
 
 # ---- the report ------------------------------------------------------------------------------
 
 
-def row(side: str, time: float) -> dict[str, Any]:
-    return {
-        "side": side,
-        "status": "timed",
-        "median": time,
-        "minimum": 0.9 * time,
-        "over_floor": time / 1e-3,
-        "over_floor_minimum": time / 1e-3,
-        "over_ldl": time / 1.1e-3,
-        "difference": 3e-7,
+def row(time: float, **more: Any) -> dict[str, Any]:
+    times = {"median": time, "minimum": 0.9 * time, "blocks": [time]}
+    made = {"status": "timed", "reason": "", "how": "", "why": "", "blocks": 3}
+    made |= {"steps_in_block": 20, "wall": times, "cpu": {**times, "median": 2 * time}}
+    return {**made, "difference": 3e-7, "first_bytes": 9 << 20, "step_bytes": 7 << 20, **more}
+
+
+def synthetic(folder: Path, quick: bool = False) -> list[str]:
+    """Documents of a processor's suite; the names of its parts."""
+    absent = {"status": "skipped", "reason": "absent not installed"}
+    rows = {FLOOR: row(1e-3), TRAIN_STEP: row(1.1e-3), "Slow": row(4e-2), "Absent": absent}
+    one = {"title": "A net", "precision": "float32", "flops": 8e6, "bytes": 5e6, "rows": rows}
+    one["status"] = "done"
+    begun = {"median": 1.0, "minimum": 0.9, "fresh": 2.5}
+    starts = {TRAIN_STEP: {"first_step": begun, "epoch": begun, "new_sizes": 0.05}}
+    sizes = {"numpy": {"own": 5e7, "closure": 5e7, "beyond_numpy": 0}}
+    imported = {"numpy": {"median": 0.1, "minimum": 0.09}, "torch": {"reason": "not here"}}
+    stages = {TRAIN_STEP: {"tracing": 0.02, "LLVM: compiling": 0.1}, "without": {"tracing": 0.03}}
+    call = {"how": "on the host", "median": 1e-4, "minimum": 9e-5, "rounds": 9}
+    contents: dict[str, Any] = {
+        "steps": {"comparisons": {"a": one, "b": one, "c": one}},
+        "cold": {"imports": imported, "sizes": sizes, "stages": stages, "starts": starts},
+        "kernels": {
+            "backends": ["numpy", "cupy"],
+            "rows": {"matmul": {"numpy": call, "cupy": {"failed": "cut off"}}},
+        },
     }
+    for name, content in contents.items():
+        document = Document(folder / f"{name}.json", contents)
+        document.content = {"machine": {"processor": "P"}, "run": {"quick": quick}, name: content}
+        document.save()
+    return [*contents]
 
 
-def synthetic(path: Path) -> None:
-    absent = {"side": "Absent", "status": "skipped", "reason": "absent not installed"}
-    sides = [row(gemm_floor.FLOOR, 1e-3), row("ldl.TrainStep", 1.1e-3), row("Slow", 4e-2), absent]
-    one = {"title": "A net", "predict": False, "rounds": 3, "steps_in_block": 20, "sides": sides}
-    results.add(path, "end_to_end", {"quick": False, "workloads": [one, one, one]}, 2)
-    measured = {"side": "ldl.TrainStep", "status": "measured", "first_mib": 9.0, "later_mib": 7.0}
-    memory = {"quick": False, "workloads": [{"title": "A net", "sides": [measured, absent]}]}
-    results.add(path, "memory", memory, 2)
-    epoch = {"side": "ldl.TrainStep", "status": "timed", "median": 1, "minimum": 1, "fresh": 2.5}
-    size = {"name": "numpy", "status": "measured", "own": 5e7, "closure": 5e7, "beyond_numpy": 0}
-    cold = {
-        "imports": [{"name": "numpy", "status": "timed", "median": 0.1, "minimum": 0.09}],
-        "sizes": [size],
-        "data": "4,000 digits",
-        "first_epoch": [epoch, absent],
-    }
-    results.add(path, "cold", cold, 2)
-    rows = {
-        "matmul": {"numpy": [1e-4, 9e-5], "cupy": [2e-5, 1e-5]},
-        "take": {"numpy": [1e-5, 1e-5]},
-    }
-    kernels = {"backends": ["numpy", "cupy"], "parameters": 434_000, "rows": rows}
-    results.add(path, "kernels", kernels, 2)
-
-
-def test_table_and_picture_are_made_from_the_json(tmp_path: Path) -> None:
-    path = tmp_path / "machine.json"
-    synthetic(path)
-    assert report.main([str(path)]) == 0
-    text = (tmp_path / "machine.md").read_text()
-    assert "| ldl.TrainStep | 1.1 ms | 990 µs | 1.10 | 1.10 | 1.00 | 3e-07 |" in text
+def test_report_and_picture_are_made_from_the_documents(tmp_path: Path) -> None:
+    order = synthetic(tmp_path)
+    text = write_report(tmp_path, order, {}).read_text()
+    assert (
+        "| ldl.TrainStep | 1.1 ms | 990 µs | 2.2 ms | 990 µs | 3 x 20 | 1.10 | 1.10 | 1.00 "
+        "| 3e-07 | 9.0 | 7.0 |"
+    ) in text
     assert "Absent: skipped, absent not installed." in text
-    assert "| matmul | 100 µs | 90 µs | 20 µs | 10 µs |" in text
-    assert "| take | 10 µs | 10 µs |  |  |" in text
+    assert "| matmul | 100 µs | 90 µs | cut off |" in text
+    assert "| ldl.TrainStep | 1 s | 900 ms | 2.5 s | 1 s | 900 ms | 2.5 s | 50 ms |" in text
+    assert "| tracing | 20 ms | 30 ms |" in text
+    assert "| LLVM: compiling | 100 ms |  |" in text
+    assert "| torch | not here | not here |" in text
     assert "mean nothing" not in text
-    assert (tmp_path / "machine.png").read_bytes().startswith(b"\x89PNG")
+    picture = write_picture(tmp_path, order)
+    assert picture is not None
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_quick_run_says_that_its_figures_mean_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "machine.json"
-    synthetic(path)
-    results.add(path, "memory", {"quick": True, "workloads": []}, 2)
-    report.main([str(path)])
-    assert "mean nothing" in (tmp_path / "machine.md").read_text()
+    order = synthetic(tmp_path, quick=True)
+    assert "mean nothing" in write_report(tmp_path, order, {}).read_text()
 
 
-@pytest.mark.parametrize("part", ["", ".end_to_end", ".memory", ".cold", ".report"])
-def test_help_teaches(part: str) -> None:
-    command = [sys.executable, "-m", f"benchmarks{part}", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) > 5
+def test_every_part_of_both_suites_has_a_section() -> None:
+    from benchmarks import __main__ as cpu
+    from benchmarks.gpu import __main__ as gpu
+
+    assert set(report.SECTIONS) == {*cpu.PARTS, *gpu.PARTS}
+
+
+def test_no_module_imports_what_imports_it() -> None:
+    folder, known = ROOT / "benchmarks", {}
+    for path in folder.rglob("*.py"):
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("benchmarks"):
+                base = str(node.module)
+                found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        known[name.removesuffix(".__init__")] = found
+    inner = {name: (found & known.keys()) - {"benchmarks"} for name, found in known.items()}
+    assert sum(map(len, inner.values())) > 50
+    TopologicalSorter(inner).prepare()

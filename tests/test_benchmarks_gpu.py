@@ -1,11 +1,9 @@
-"""Heats of the GPU's benchmarks, tried on the processor. Nothing depends on a real time."""
+"""Rates, epochs and the CUDA device of the GPU's benchmarks, by doubles."""
 
 from __future__ import annotations
 
-import gc
-import json
 import weakref
-from contextlib import nullcontext
+from argparse import Namespace
 from pathlib import Path
 from time import time
 from types import SimpleNamespace
@@ -15,320 +13,262 @@ import numpy as np
 import pytest
 
 import ldl
-from benchmarks.gpu import judge, nets, ours, steps
-from benchmarks.gpu.device import Device, DeviceLostError
-from benchmarks.gpu.document import Document
-from benchmarks.gpu.heat import Rules
-from benchmarks.gpu.names import EAGER, FLOOR, SEVERAL, TRAIN_STEP
-from benchmarks.gpu.running import Running
-from benchmarks.rivals import torch_cuda
-from benchmarks.side import Built, Side
+from benchmarks import compare, report
+from benchmarks.compare import Workers
+from benchmarks.device import Cuda, Device, ResidentMeter
+from benchmarks.gpu import epochs, floors
+from benchmarks.gpu.__main__ import precisions_of, workloads_of
+from benchmarks.implementations.floor import check_product
+from benchmarks.names import FLOOR
+from benchmarks.steps import in_order
+from benchmarks.suite import Task
+from benchmarks.workloads import GPU_NETS, TINY
+from planted import Local
+from test_benchmarks_compare import Mortal
 
-QUICK = Rules(0.0, rounds=(2, 2), block=0.0, calls=(2, 2), warm=1)
-TINY = nets.REHEARSAL[0]
-
-
-def silent(text: str) -> None:
-    pass
-
-
-def measure(content: Any, entrants: Any = None, device: Device | None = None, **given: Any) -> Any:
-    """The heats of a tiny net in float32, and what they wrote."""
-    options: dict[str, Any] = {
-        "workloads": [TINY],
-        "precisions": ["float32"],
-        "wanted": lambda name: True,
-        "seed": 7,
-        "rules": QUICK,
-        "until": time() + 60,
-        "save": lambda: None,
-        "say": silent,
-        "entrants": entrants or ours.gpu_sides,
-    }
-    steps.measure(device or Device(), content, **(options | given))
-    return content["heats"]
+NET = TINY[0]
 
 
-def rows_of(content: Any, *sides: Side, **given: Any) -> Any:
-    """The rows of one heat with ldl.TrainStep and these sides."""
-
-    def entrants(device: Device, precision: str) -> list[Side]:
-        return [ours.OneStep(TRAIN_STEP, device, record=True), *sides]
-
-    return measure(content, entrants, **given)["tiny/float32"]["sides"]
+def test_the_first_nets_come_first_in_every_precision() -> None:
+    order = in_order(list(GPU_NETS[:4]), ["a", "b"])
+    found = [(net.batch, precision) for net, precision in order]
+    assert found[:4] == [(128, "a"), (128, "b"), (8192, "a"), (8192, "b")]
+    assert found[4:] == [(1024, "a"), (32, "a"), (1024, "b"), (32, "b")]
 
 
-# ---- a heat ----------------------------------------------------------------------------------
+def test_headline_and_extras_share_the_nets() -> None:
+    def named(part: str, *texts: str) -> list[str]:
+        return [net.name for net in workloads_of(part, list(texts), False)]
+
+    assert named("headline") + named("extras") == [net.name for net in GPU_NETS]
+    assert named("extras", "autoencoder-128") == ["autoencoder-128"]
+    assert named("headline", "wide") == []
+    assert precisions_of([]) == ["float32", "tf32"]
+    assert precisions_of(["bf"]) == ["bf16"]
 
 
-@pytest.mark.parametrize("net", nets.REHEARSAL, ids=lambda net: net.name)
-def test_ldls_sides_are_right_and_timed(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(ldl.TrainStep, "run", raising=False)
-    (heat,) = measure({}, workloads=[net]).values()
-    rows = heat["sides"]
-    assert heat["status"] == "done"
-    assert {rows[name]["status"] for name in (FLOOR, TRAIN_STEP, EAGER)} == {"timed"}
-    assert rows[SEVERAL]["status"] == "skipped"
-    assert "no method run" in rows[SEVERAL]["reason"]
-    if not net.dropout:
-        assert rows[TRAIN_STEP]["difference"] < 1e-5
-    assert len(rows[EAGER]["losses"]) == net.compare == len(heat["right_losses"])
-    assert (rows[TRAIN_STEP]["how"], rows[EAGER]["how"]) == ("on the host", "layer by layer")
+# ---- rates and epochs ------------------------------------------------------------------------
 
 
-def test_a_step_is_also_timed_without_what_makes_it_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a backend that stands for CuPy's: it is asked for one that leaves something out."""
-    made: list[Any] = []
+def task_of(
+    name: str, kind: Any = Device, until: float = 60, **args: Any
+) -> tuple[Task, list[Any]]:
+    """A task whose workers answer in this process, and what was saved of its runs."""
+    content: dict[str, Any] = {}
+    saved: list[Any] = []
 
-    class Leaving(type(ldl.get_backend("numpy"))):  # type: ignore[misc]
-        leaves_out: frozenset[str] = frozenset()
+    def save() -> None:
+        saved.append(len(content.get("runs", {}).get("numpy, float32", {}).get("epochs", [])))
 
-        def __init__(self) -> None:
-            made.append(self)
-
-    side = ours.Without("epilogues", Device())
-    assert rows_of({}, side)[side.name]["reason"] == "numpy has nothing to leave out"
-    side.backend = Leaving()
-    row = rows_of({}, side)[side.name]
-    assert row["status"] == "timed"
-    assert [backend.leaves_out for backend in made] == [frozenset(), frozenset({"epilogues"})]
+    options = Namespace(quick=True, data="", with_cpu=False, **args)
+    task = Task(name, content, {}, time() + until, save, lambda text: None, 7, options, kind)
+    task.workers = lambda: Workers(kind, task.say, Local)  # type: ignore[method-assign]
+    return task, saved
 
 
-def test_pytorchs_products_in_bf16_are_autocasts_and_in_float32_are_not() -> None:
-    torch = pytest.importorskip("torch")
-    before, losses = torch.get_float32_matmul_precision(), []
-    try:
-        for precision in ("float32", "bf16", "float32"):
-            torch_cuda.set_precision(precision)
-            side = torch_cuda.Trains("eager", "cpu", fused=False)
-            placed = torch_cuda.place(nets.fresh_batches(TINY, 0), "cpu")
-            running = side.build(TINY, TINY.weights(), placed)
-            losses.append(running.read(running.step())[0])
-    finally:
-        torch.set_float32_matmul_precision(before)
-    exact, rounded, again = losses
-    assert exact == again != rounded
-    assert abs(rounded - exact) < judge.TOLERANCES["bf16"] * exact
+def test_rates_are_measured_and_what_cannot_be_is_said() -> None:
+    task, saved = task_of("floors")
+    floors.measure(task, [NET], ["float32"])
+    content = task.content
+    assert content["copy"]["rate"] > 0
+    assert {"cube/float32", "cube/bf16", "shapes/tiny/float32"} < {*content}
+    rows = content["shapes/tiny/float32"]["rows"]
+    assert len(rows) == 11
+    assert next(row["shape"] for row in rows if row["kind"] == "dW") == [6, 8, 12]
+    assert sorted(tuple(row["shape"]) for row in rows) == sorted(NET.products())
+    assert len(saved) > 2 * 3
+    late, _ = task_of("floors", until=-1)
+    floors.measure(late, [NET], ["float32"])
+    assert {one["failed"] for one in late.content.values()} == {"out of time"}
 
 
-def test_pytorchs_sides_are_right_and_the_captured_one_refuses_a_processor() -> None:
-    pytest.importorskip("torch")
-
-    def wanted(name: str) -> bool:
-        return "torch.compile" not in name
-
-    (heat,) = measure({}, steps.sides, wanted=wanted).values()
-    rows = heat["sides"]
-    for name in ("PyTorch eager", "PyTorch eager, fused Adam"):
-        assert rows[name]["status"] == "timed"
-        assert rows[name]["difference"] < 1e-5
-        assert rows[name]["how"] == "eager"
-    assert rows["PyTorch, whole step in a CUDA graph"]["reason"].endswith("needs a CUDA device")
-
-
-def test_pytorchs_graph_keeps_the_moments_that_it_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    made: list[Any] = []
-
-    class Adam(torch.optim.Adam):  # type: ignore[misc, name-defined]
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            made.append(weakref.ref(self))
-
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    for name in ("Stream", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, lambda: stream)
-    for name in ("stream", "graph"):
-        monkeypatch.setattr(torch.cuda, name, lambda entered: nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
-    monkeypatch.setattr(torch.nn.Module, "to", lambda module, device: module)
-    monkeypatch.setattr(torch.optim, "Adam", Adam)
-    placed = torch_cuda.place(nets.fresh_batches(TINY, 0), "cpu")
-    running = torch_cuda.Captured("cuda").build(TINY, TINY.weights(), placed)
-    gc.collect()
-    assert made[0]() is not None, "others would get its memory, which the graph goes on writing to"
-    del running
-
-
-def test_several_steps_a_launch_are_judged_when_train_step_can(
+def test_a_rate_that_ends_its_process_is_said_and_the_next_has_a_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run(self: Any, x: Any, y: Any, order: Any, size: int, starts: list[int]) -> Any:
-        found = []
-        for start in starts:
-            rows = order[start : start + size]
-            batch = x[rows]
-            found.append(float(self(batch, batch if y is x else y[rows])))
-        return np.array(found)
+    def fails(*ignored: Any) -> Any:
+        raise MemoryError("no room")
 
-    monkeypatch.setattr(ldl.TrainStep, "run", run, raising=False)
-    row = rows_of({}, ours.SeveralSteps(SEVERAL, Device()))[SEVERAL]
-    assert row["status"] == "timed"
-    assert row["difference"] < 1e-5
-    assert row["steps_in_block"] == 2 * 32
+    monkeypatch.setattr(floors, "copy_rate", fails)
+    task, _ = task_of("floors", Mortal)
+    floors.measure(task, [NET], ["float32"])
+    assert task.content["copy"] == {"failed": "MemoryError: no room"}
+    assert task.content["cube/float32"]["rate"] > 0
 
 
-class Planted(Side):
-    """A TrainStep with something wrong with it."""
+def test_products_that_cannot_be_captured_are_measured_and_said_to_be_none() -> None:
+    class Refuses(Device):
+        def capture(self, function: Any) -> Any:
+            raise NotImplementedError("cannot be captured")
 
-    def __init__(self, name: str, spoil: Any) -> None:
-        self.name = name
-        self.spoil = spoil
-
-    def build(self, workload: Any, weights: Any, batches: Any) -> Built:
-        right = ours.OneStep("", Device(), record=False).build(workload, weights, batches)
-        return self.spoil(right)
-
-
-def wrong_loss(right: Any) -> Running:
-    return Running(lambda: right.step() * 1.001, read=right.read, poison=right.poison)
+    task, _ = task_of("floors", Refuses)
+    floors.measure(task, [NET], ["float32"])
+    for row in task.content["shapes/tiny/float32"]["rows"]:
+        assert row["rate"] > 0
+        assert row["how"] == "kernel by kernel"
+    text = report.markdown({"floors": {"floors": task.content}}, ["floors"])
+    assert "kernel by kernel (not captured: NotImpl" in text
 
 
-def stale(right: Any) -> Running:
-    """Writes its loss on the first call alone."""
-    kept = np.array(float(right.step()))
-
-    def poison(value: Any) -> None:
-        if value is not None:
-            kept[...] = np.nan
-
-    return Running(lambda: kept, read=right.read, poison=poison)
+def test_the_floors_are_those_of_the_document() -> None:
+    one: dict[str, Any] = {"precision": "tf32", "flops": 6e9, "bytes": 3e9, "rows": {}}
+    rates = {"cube/tf32": {"rate": 2e9}, "copy": {"rate": 1e9}}
+    assert report.floors(rates, one) == {"cube": 3.0, "bytes": 3.0}
+    one["rows"] = {FLOOR: {"status": "timed", "events": {"median": 1.5}}}
+    assert report.floors({}, one) == {"products": 1.5}
 
 
-def without_losses(right: Any) -> Running:
-    return Running(right.step)
+def test_a_product_that_is_wrong_or_not_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ldl.get_backend("numpy")
+    a = b = np.eye(4, dtype=np.float32)
+    out = np.empty_like(a)
+    assert check_product(backend, a, b, out, "float32") == 0
+    for fault in (lambda a, b, out: None, lambda a, b, out: np.copyto(out, 1.1 * (a @ b))):
+        monkeypatch.setattr(backend, "matmul", fault, raising=False)
+        with pytest.raises(ValueError, match="4x4x4 differs by"):
+            check_product(backend, a, b, out, "float32")
 
 
-def raising(right: Any) -> Running:
-    raise MemoryError("no room\nfor 3 GB")
+def test_epochs_are_saved_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LDL_DATA_DIR", raising=False)
+    task, saved = task_of("epochs")
+    task.args.with_cpu = True
+    epochs.measure(task, "numpy", ["float32"], rows=200, epochs=2)
+    assert {1, 2} <= {*saved}
+    row = task.content["runs"]["numpy, float32"]
+    assert row["data"].startswith("synthetic")
+    assert row["status"] == "done"
+    first = task.content["runs"]["numpy"]
+    assert first["train_bce_over_numpy"] == first["test_bce_over_numpy"] == 1
+    assert row["train_bce_over_numpy"] == pytest.approx(1, abs=0.01)
+    assert row["seconds"] == pytest.approx(sum(epoch["seconds"] for epoch in row["epochs"]))
+    assert row["how"] == "on the host"
+    text = report.markdown({"epochs": {"epochs": task.content}}, ["epochs"])
+    assert "| numpy, float32 | on the host | 2 of 2 |" in text
 
 
-def raising_when_timed(right: Any) -> Running:
-    calls = iter(range(TINY.compare + 4))
+def test_epochs_are_as_their_last_one_was() -> None:
+    def ran(*hows: str) -> list[dict[str, Any]]:
+        return [{"how": how, "why": ""} for how in hows]
 
-    def step() -> Any:
-        if next(calls, None) is None:
-            raise RuntimeError("worn out")
-        return right.step()
-
-    return Running(step, read=right.read)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "status", "why"),
-    [
-        (wrong_loss, "wrong", "its losses differ by 1.0e-03, more than 0.0001"),
-        (stale, "wrong", "a loss is not finite"),
-        (without_losses, "wrong", "it gave no losses"),
-        (raising, "failed", "MemoryError: no room"),
-        (raising_when_timed, "failed", "RuntimeError: worn out"),
-    ],
-)
-def test_a_side_that_is_wrong_or_fails_is_named_and_stops_nothing(
-    spoil: Any, status: str, why: str
-) -> None:
-    said: list[str] = []
-    rows = rows_of({}, Planted("planted", spoil), say=said.append)
-    assert (rows["planted"]["status"], rows["planted"]["reason"]) == (status, why)
-    assert "events_blocks" not in rows["planted"]
-    assert rows[TRAIN_STEP]["status"] == "timed"
-    assert f"  planted: {status}: {why}" in said
+    assert epochs.in_all(ran("kernel by kernel", "graph", "graph"), []) == (
+        "graph",
+        "from epoch 2 on",
+    )
+    assert epochs.in_all(ran("graph"), []) == ("graph", "")
+    told = "the step runs layer by layer, which is slower: Odd() counts"
+    assert epochs.in_all(ran("graph"), ["other", told]) == ("layer by layer", told)
 
 
-def test_gradients_that_are_not_cleared_show() -> None:
-    class Forgetful(ours.OneStep):
-        def build(self, workload: Any, weights: Any, batches: Any) -> Built:
-            step = self.train_step(workload, weights, record=False)
-            step.model.zero_grad = lambda: None
-            return self.running(step, lambda: step(*batches[0]))
-
-    row = rows_of({}, Forgetful("forgetful", Device(), record=False))["forgetful"]
-    assert (row["status"], row["reason"]) == ("wrong", "a loss is not finite")
+def test_a_fit_that_runs_out_of_time_says_so() -> None:
+    task, _ = task_of("epochs", until=-1)
+    epochs.measure(task, "numpy", ["float32"], rows=200, epochs=2)
+    assert task.content["runs"]["numpy, float32"]["reason"] == "out of time"
 
 
-class Scripted(Device):
-    """Events that are a millisecond apart, twice as long in every second block."""
-
-    def __init__(self) -> None:
-        self.marks = 0
-
-    def mark(self, library: str) -> Any:
-        self.marks += 1
-        return self.marks
-
-    def between(self, library: str, start: Any, end: Any) -> float:
-        return 1e-3 * (1 + end // 2 % 2)
+def test_a_folder_without_mnist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not hold train-images"):
+        epochs.folder(str(tmp_path))
 
 
-def test_medians_and_minima_are_those_of_the_blocks() -> None:
-    rules = Rules(0.0, rounds=(4, 4), block=0.0, calls=(2, 2), warm=0)
-    row = rows_of({}, device=Scripted(), rules=rules)[TRAIN_STEP]
-    assert row["events_blocks"] == [5e-4, 1e-3, 5e-4, 1e-3]
-    assert (row["events_median"], row["events_minimum"]) == (7.5e-4, 5e-4)
-    assert (row["blocks"], row["steps_in_block"]) == (4, 2)
-    assert len(row["wall_blocks"]) == 4
+# ---- a CUDA device, by a double of CuPy --------------------------------------------------------
 
 
-# ---- what can go wrong -----------------------------------------------------------------------
+class Calls(list[str]):
+    """A double of CuPy that writes down what is asked of it."""
+
+    def cupy(self) -> Any:
+        log = self
+
+        class Stream:
+            def __init__(self, non_blocking: bool) -> None:
+                assert non_blocking
+
+            def __enter__(self) -> None:
+                log.append("enter")
+
+            def __exit__(self, *ignored: Any) -> None:
+                log.append("exit")
+
+            def synchronize(self) -> None:
+                log.append("synchronize")
+
+            def begin_capture(self) -> None:
+                log.append("begin")
+
+            def end_capture(self) -> Any:
+                log.append("end")
+                return SimpleNamespace(launch=lambda: log.append("launch"))
+
+        runtime = SimpleNamespace(deviceSynchronize=lambda: log.append("wait"))
+        hook = type("MemoryHook", (), {"__enter__": lambda s: s, "__exit__": lambda s, *a: None})
+        cuda = SimpleNamespace(Stream=Stream, runtime=runtime, MemoryHook=hook)
+        return SimpleNamespace(cuda=cuda)
 
 
-class Mortal(Device):
-    def alive(self) -> bool:
-        return False
+def cuda(calls: Calls) -> Cuda:
+    device = Cuda.__new__(Cuda)
+    device.cupy = calls.cupy()
+    return device
 
 
-def test_a_lost_device_ends_the_process_and_the_next_one_leaves_that_side_out() -> None:
-    content: dict[str, Any] = {}
-    bad = Planted("planted", raising)
-    with pytest.raises(DeviceLostError, match="no room"):
-        rows_of(content, bad, device=Mortal())
-    rows = rows_of(content, bad)
-    assert rows["planted"]["status"] == "failed"
-    assert rows[TRAIN_STEP]["status"] == "timed"
-    assert content["heats"]["tiny/float32"]["lives"] == 2
+def test_a_call_is_warmed_up_on_the_stream_that_captures_it() -> None:
+    calls = Calls()
+    replay = cuda(calls).capture(lambda: calls.append("call"))
+    expected = ["wait", "enter", "call", "synchronize", "begin", "call", "end", "exit"]
+    assert calls == expected
+    replay()
+    assert calls == [*expected, "launch"]
 
 
-def test_a_side_that_ended_the_process_is_not_tried_again() -> None:
-    content: dict[str, Any] = {}
-    rows_of(content, Planted("planted", lambda right: right))
-    heat = content["heats"]["tiny/float32"]
-    heat["status"], heat["sides"]["planted"] = "running", {"status": "entering"}
-    rows = rows_of(content, Planted("planted", lambda right: right))
-    assert rows["planted"]["reason"] == "the process ended while entering"
-    heat["status"] = "running"
-    rows_of(content)
-    heat["status"] = "running"
-    rows_of(content)
-    assert heat["status"] == "given up"
+def test_a_graph_keeps_the_arrays_that_it_works_on() -> None:
+    array = np.zeros(4)
+    held = weakref.ref(array)
+    replay = cuda(Calls()).capture(array.sum)
+    del array
+    assert held() is not None, "others would get its memory, which it goes on writing to"
+    del replay
+    assert held() is None
 
 
-def test_without_time_every_heat_says_so() -> None:
-    heats = measure({}, workloads=list(nets.REHEARSAL), until=time() - 1)
-    assert [heat["status"] for heat in heats.values()] == ["out of time"] * 3
+def test_a_capture_that_fails_is_ended() -> None:
+    calls = Calls()
+    device = cuda(calls)
+
+    def refuse() -> None:
+        if "begin" in calls:
+            raise NotImplementedError("cannot be captured")
+
+    with pytest.raises(NotImplementedError):
+        device.capture(refuse)
+    assert calls[-2:] == ["end", "exit"]
 
 
-def test_what_was_measured_survives_an_interruption(tmp_path: Path) -> None:
-    document = Document(tmp_path / "headline.json")
+def test_the_most_memory_is_counted_from_what_was_in_use() -> None:
+    class Watched(Calls):
+        def cupy(self) -> Any:
+            made = super().cupy()
+            made.cuda.MemoryHook.__enter__ = lambda hook: setattr(self, "hook", hook)
+            return made
 
-    def interrupt(right: Any) -> Running:
-        raise KeyboardInterrupt
+    calls = Watched()
+    with cuda(calls).metered("cupy") as meter:
+        hook = calls.hook  # type: ignore[attr-defined]
+        hook.malloc_postprocess(mem_size=512, size=3)
+        hook.malloc_postprocess(mem_size=1024, size=1000)
+        hook.free_postprocess(mem_size=1024)
+        assert meter.peak() == 1536
+        meter.forget()
+        assert meter.peak() == 512
 
-    with pytest.raises(KeyboardInterrupt):
-        measure(
-            document.part("headline"),
-            lambda device, precision: [
-                ours.OneStep(TRAIN_STEP, device, record=True),
-                Planted("stopper", interrupt if precision == "tf32" else wrong_loss),
-            ],
-            precisions=["float32", "tf32"],
-            save=document.save,
-        )
-    stored = json.loads((tmp_path / "headline.json").read_text())["headline"]["heats"]
-    assert stored["tiny/float32"]["status"] == "done"
-    assert stored["tiny/float32"]["sides"][TRAIN_STEP]["events_median"] > 0
-    assert stored["tiny/tf32"]["status"] == "running"
-    assert stored["tiny/tf32"]["sides"][TRAIN_STEP]["status"] == "right"
-    assert stored["tiny/tf32"]["sides"]["stopper"]["status"] == "entering"
-    text = (tmp_path / "report.md").read_text()
-    assert "stopper: entering, cut off." in text
-    assert "### Tiny autoencoder, tf32" in text
+
+def test_resident_memory_is_counted_from_what_was_in_use() -> None:
+    meter = ResidentMeter()
+    array = np.ones(8 << 20)
+    assert meter.peak() >= array.nbytes
+    del array
+    meter.forget()
+    assert meter.peak() < 48 << 20
+
+
+def test_every_clock_has_a_name_in_the_report() -> None:
+    assert {*report.TIMES} == {*compare.CLOCKS}

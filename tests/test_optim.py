@@ -399,6 +399,23 @@ def test_an_optimizer_clips_before_it_steps():
         np.testing.assert_allclose(p.data, before - scale * g)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.filterwarnings("error")
+def test_a_rate_that_the_type_cannot_hold_is_infinite(dtype):
+    (p,) = with_gradients(np.array([1.0, -1.0], dtype))
+    optim.SGD([p], lr=1e300).step()
+    np.testing.assert_array_equal(p.data, [-np.inf, np.inf])
+
+
+def test_long_doubles_are_moved_as_precisely_as_they_are():
+    fine, coarse = (parameters(dtype) for dtype in ("longdouble", "float64"))
+    for params, dtype in ((fine, "longdouble"), (coarse, "float64")):
+        train(optim.Adam(params, **A), params, gradients(dtype=dtype))
+    for a, b in zip(fine, coarse, strict=True):
+        assert a.data.dtype == np.dtype("longdouble")
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-12)
+
+
 def test_setting_the_rate_names_where_it_stands() -> None:
     optimizer = optim.Adam(nn.Linear(2, 1), lr=0.1)
     with pytest.raises(AttributeError, match=r"param_groups\[0\]\['lr'\]") as error:

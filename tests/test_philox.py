@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,20 @@ import pytest
 import ldl
 from ldl import random
 from ldl.random import Key
-from ldl_numpy import FEW, MANY
+from ldl_numpy import MANY
 
 philox: Any = pytest.importorskip("ldl_numpy.philox")
+function: Any = pytest.importorskip("ldl_numpy.engine").function
 
 KEYS = [Key(0, 0, 0), Key(2**64 - 1, 2**63 + 5, 2**33 + 1)]
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("size", [0, *range(1, 18), FEW + 3])
+@pytest.mark.parametrize("size", [0, *range(1, 18), 1027])
 def test_uniform_numbers_are_philoxs_to_the_bit(size: int, key: Key) -> None:
     out = np.full(size + 1, -1, "float32")
-    philox.uniform()(size, out.ctypes.data, key.seed, key.stream, key.draw)
+    words = np.array([size, out.ctypes.data, *key], "uint64")
+    function(philox.draw, ctypes.c_void_p)(words.ctypes.data)
     np.testing.assert_array_equal(out[:-1], random.uniform((size,), key))
     assert out[-1] == -1, "nothing is written past the end"
 

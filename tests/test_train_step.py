@@ -17,6 +17,7 @@ import ldl_numpy
 from catalog import LOSSES, ROWS, named
 from ldl import nn, optim
 from ldl.nn import changes
+from ldl.train.undo import streams_of
 from ldl_numpy.record import PlannedStep
 
 TOLERANCE = {"plain": 0.0, "fused": 2e-5}
@@ -472,6 +473,20 @@ def test_everything_between_two_products_is_one_loop_and_all_of_it_one_call(
     assert plan.does.count("matmul") == 11
     assert len(plan.does) - 11 <= 7 + 2, "seven loops, and the mean's two numbers"
     assert len(plan.calls) == (1 if blas.available() else len(plan.does))
+
+
+def test_random_numbers_are_drawn_in_the_same_call(monkeypatch: Any) -> None:
+    from ldl_numpy import blas, program
+
+    monkeypatch.setattr(ldl_numpy, "fuser", lambda: program.fuse_and_link)
+    played, own = pair(network, nn.MSELoss)
+    target = X[:, :3].copy()
+    for _ in range(3):
+        played(X, target)
+        own(X, target)
+    (recording,) = played._recordings.values()
+    assert [s.draw for s in recording.streams] == [s.draw for s in streams_of(own.model)] == [3]
+    assert len(recording._plan.calls) == 1 or not blas.available()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))

@@ -95,6 +95,8 @@ def _in_pieces(a: Array, b: Array, out: Array, accumulate: bool, narrow: bool) -
         at = (slice(None),) * axis + (i,)
         left, right, into = (x[at] if x.ndim > 2 else x for x in (a, b, out))
         if _product(left, right, into, accumulate, narrow=narrow) is None:
+            if narrow:
+                return False
             matmul(left, right, into, accumulate)
     return True
 

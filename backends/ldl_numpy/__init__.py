@@ -20,8 +20,8 @@ from ldl_numpy.uniform import fill
 
 __all__ = ["NumpyBackend"]
 
-FEW, MANY = 2**10, 2**16
-"""Uniform and normal numbers that NumPy draws sooner than code is compiled for them."""
+MANY = 2**16
+"""Normal numbers that NumPy draws sooner than code is compiled for them."""
 
 
 class NumpyBackend(Backend):
@@ -57,17 +57,12 @@ class NumpyBackend(Backend):
     ) -> np.ndarray[Any, Any]:
         """The generic body's numbers."""
         out = np.empty(shape, np.float32)
-        fill(out, key)
+        self.fill_uniform(out, key)
         return out.astype(dtype, copy=False)
 
     def fill_uniform(self, out: np.ndarray[Any, Any], key: random.Key) -> None:
-        """The same numbers, in a C-contiguous float32 array, as recorded steps draw them."""
-        if fuser() is None or out.size < FEW:
-            fill(out, key)
-            return
-        from ldl_numpy.philox import uniform
-
-        uniform()(out.size, out.ctypes.data, key.seed, key.stream, key.draw)
+        """The same numbers, in a C-contiguous float32 array."""
+        fill(out, key)
 
     def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> np.ndarray[Any, Any]:
         """The generic body's numbers, to rounding."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from ldl_numpy.elementary import cospi2_f4, log_f4, sinpi2_f4
 from ldl_numpy.engine import function
-from ldl_numpy.language import high_product
+from ldl_numpy.language import high_product, memory
+from ldl_numpy.translate import text
 
 f4, i4, i8, u8 = np.float32, np.int32, np.int64, np.uint64
 
@@ -63,11 +64,14 @@ def box_muller(n: i8, u: [f4], v: [f4], cos: [f4], sin: [f4]):
         sin[i] = radius * sinpi2_f4(v[i])
 
 
-@cache
-def uniform():
-    """`fill_uniform`, compiled."""
-    word = ctypes.c_uint64
-    return function(fill_uniform, ctypes.c_int64, ctypes.c_void_p, word, word, word)
+def draw(words: [i8]):
+    """Uniform numbers for a program: how many, their address, and the three words of their key."""
+    out = memory(f4, words[1])
+    fill_uniform(words[0], out, u8(words[2]), u8(words[3]), u8(words[4]))
+
+
+DRAW = "\n".join(map(text, (block, fraction, fill_uniform, draw)))
+"""The source of `draw`."""
 
 
 @cache

@@ -10,25 +10,32 @@ import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from struct import Struct
 from typing import Any
 
 import numpy as np
 
+from ldl.compiler.backend import Draw
 from ldl.compiler.body import kind_of
 from ldl.compiler.flat import flat_shape
 from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Op, Ref, Value
+from ldl.random import Stream
 from ldl_numpy import blas
 from ldl_numpy.engine import addresses
+from ldl_numpy.philox import DRAW
 from ldl_numpy.player import players
 from ldl_numpy.source import Source
+
+KEY = Struct("QQQ")
+"""The words of a key."""
 
 
 def fuse_and_link(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations with loops among them; `link` makes programs of what it can."""
-    done = fuse(ops, kept, compiled, flat=flat_shape)
-    return [replace(op, link=link) if _is_product(op) else op for op in done]
+    found = fuse(ops, kept, compiled, flat=flat_shape)
+    return [replace(op, link=link) if _is_product(op) or _is_draw(op) else op for op in found]
 
 
 def compiled(loop: Loop, stored: set[Value]) -> Op:
@@ -54,6 +61,14 @@ def _is_product(op: Op) -> bool:
     )
 
 
+def _is_draw(op: Op) -> bool:
+    """Whether it draws uniform numbers as compiled code can."""
+    if not isinstance(op.run, Draw) or op.run.kind != "uniform":
+        return False
+    out = op.outputs[0].resolve(op.outputs[0].value.lying)
+    return out.dtype == np.float32 and bool(out.flags.c_contiguous)
+
+
 class _Program:
     """Calls of compiled functions, and the words that each takes: sizes and addresses."""
 
@@ -65,6 +80,8 @@ class _Program:
         """Sources of functions, and where their words begin."""
         self.moving: dict[Value, list[tuple[int, int]]] = {}
         """Of each input the places of words that point into it, and by how much."""
+        self.draws: list[tuple[int, Stream]] = []
+        """Of each draw where its key stands, in bytes."""
         self.held: list[Any] = []
 
     def add(self, op: Op) -> None:
@@ -75,6 +92,12 @@ class _Program:
             self.words += [op.run.rows, op.run.columns]
             for array in op.run.arguments:
                 self._point(array)
+        elif isinstance(op.run, Draw):
+            text = DRAW
+            self.words.append(op.outputs[0].value.array.size)
+            self._point(op.outputs[0])
+            self.draws.append((8 * len(self.words), op.run.stream))
+            self.words += [0, 0, 0]
         else:
             a, b, out = (self._look(x) for x in (*op.inputs, *op.outputs))
             kind = kind_of(out.dtype)
@@ -104,7 +127,7 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
     program = _Program(inputs, memory)
     for op in ops:
         program.add(op)
-    words = np.array(program.words, np.int64)
+    words: Any = np.array(program.words, np.int64)
     first = words.ctypes.data
     found = addresses([text for text, _ in program.calls])
     calls = [(f, first + 8 * start) for f, (_, start) in zip(found, program.calls, strict=True)]
@@ -119,6 +142,8 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
     last: list[Any] = [None] * len(points)
 
     def run(*arrays: Host) -> None:
+        for at, stream in program.draws:
+            KEY.pack_into(words, at, *stream.next())
         for i, array in enumerate(arrays):
             if array is not last[i]:
                 last[i] = None  # an interrupt may come when the words point elsewhere
@@ -126,6 +151,6 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
                 last[i] = array
         play(all_of_it)
 
-    done: Any = run if points else partial(play, all_of_it)
+    done: Any = run if points or program.draws else partial(play, all_of_it)
     done.held = words, played, points, program.held
     return Op(done, tuple(Ref(value) for value in program.moving), (), ufunc="program")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ldl.calm import calm
-from ldl.compiler.backend import Draw
 from ldl.compiler.dryrun import Function, dry_run
 from ldl.compiler.operations import Host
 from ldl.compiler.plan import Fuse, Plan
@@ -40,8 +39,8 @@ class PlannedStep(Recorded):
         self.bytes = self._plan.bytes
         plan = self._plan
         self._play: Any = plan if plan.compiled else calm(plan.__call__)
-        self.streams = [run.stream for run in self._plan.runs if isinstance(run, Draw)]
-        self.carried = self._plan.carried
+        self.streams = plan.streams
+        self.carried = plan.carried
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Any
 
 import numpy as np
 
+from ldl.calm import calm
 from ldl.compiler.dryrun import trace_kernel
 from ldl.compiler.operations import Host, Trace
 from ldl.compiler.plan import Fuse, Place, Plan
@@ -33,7 +35,9 @@ class PlannedUpdate(Prepared):
         first = arrays[0]
         assert first is not None
         self.arrays = arrays
-        self._held = np.ones(len(numbers), first.dtype)
+        self._held: Any = np.ones(len(numbers), first.dtype)
+        form = first.dtype.char
+        self._write = Struct(len(numbers) * form).pack_into if form in "efd" else _assign
         named = {name: self._held[i : i + 1].reshape(()) for i, name in enumerate(numbers)}
         traces: dict[int, tuple[Trace, Sequence[Host | None]]] = {}
         plans: list[Plan] = []
@@ -50,7 +54,15 @@ class PlannedUpdate(Prepared):
 
     def set(self, *values: float) -> None:
         """Note the numbers."""
-        self._held[:] = values
+        try:
+            self._write(self._held, 0, *values)
+        except OverflowError:  # infinity is meant
+            _assign(self._held, 0, *values)
+
+
+@calm
+def _assign(held: Any, start: int, *values: float) -> None:
+    held[start:] = values
 
 
 class _Instead(Place):

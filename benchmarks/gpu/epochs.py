@@ -1,4 +1,4 @@
-"""The command `epochs`: ten epochs of denoising as many digits as MNIST has, through `ldl.fit`."""
+"""The part `epochs`: ten epochs of denoising as many digits as MNIST has, through `ldl.fit`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 import ldl
-from benchmarks.gpu.device import Device, DeviceLostError
-from benchmarks.gpu.ran import LAYERS, How, Watch, manner
-from benchmarks.side import reason
+from benchmarks.device import Device
+from benchmarks.how import LAYERS, How, Watch, manner
+from benchmarks.process import NoAnswerError
+from benchmarks.suite import Task
 from ldl import data, nn, optim
 from ldl.data.mnist import read_idx
 
@@ -61,20 +62,23 @@ def _parts(backend: ldl.Backend) -> tuple[nn.Module, nn.Loss, optim.Optimizer]:
 
 
 def train(
-    backend: ldl.Backend,
-    x: Any,
-    held_out: Any,
+    device: Device,
+    progress: Callable[[dict[str, Any]], None],
+    name: str,
+    precision: str,
+    given: str,
+    rows: int,
     epochs: int,
     until: float,
-    row: dict[str, Any],
-    save: Callable[[], None],
-) -> None:
-    """Train on x, noise and all, on the backend; `row` grows by an epoch at a time.
+) -> dict[str, Any]:
+    """Train on the images, noise and all, on the backend of that name; what was found.
 
-    An epoch on a few batches goes before it, with a model of its own, so that nothing is compiled
-    while the time runs.
+    `progress` is told of it after every epoch. An epoch on a few batches goes before them, with a
+    model of its own, so that nothing is compiled while the time runs.
     """
-    noise = data.GaussianNoise(SIGMA)
+    ldl.set_matmul_precision(precision)
+    backend, noise = ldl.get_backend(name), data.GaussianNoise(SIGMA)
+    what, x, held_out = images(given, rows)
     device_x = backend.asarray(x)
     few = device_x[: 16 * BATCH + len(x) % BATCH]  # with a last batch as small as the real one
     ldl.fit(
@@ -84,7 +88,8 @@ def train(
         progress=False,
     )
     backend.synchronize()
-    row |= {"status": "running", "epochs": [], "seconds": 0.0}
+    row: dict[str, Any] = {"status": "running", "epochs": [], "seconds": 0.0}
+    row |= {"data": what, "samples": len(x)}
 
     def after(run: ldl.Run) -> None:
         how, why = watch()
@@ -93,7 +98,7 @@ def train(
         row["seconds"] = sum(epoch["seconds"] for epoch in row["epochs"])
         row["train_bce"] = row["epochs"][-1]["loss"]
         run.stop = run.stop or time() > until
-        save()
+        progress(row)
 
     model, training, loss, optimizer = _in_order(backend, data.Arrays(device_x, noise=noise))
     watch, start = Watch(backend), perf_counter()
@@ -112,7 +117,7 @@ def train(
     test = data.Arrays(backend.asarray(held_out), noise=noise)
     row["test_bce"] = ldl.evaluate(model, test, loss, seed=SEED)["loss"]
     row["status"] = "done" if len(row["epochs"]) == epochs else "out of time"
-    save()
+    return row
 
 
 def in_all(epochs: list[dict[str, Any]], told: list[str]) -> How:
@@ -132,46 +137,40 @@ def _in_order(backend: ldl.Backend, training: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def measure(
-    device: Device,
-    content: dict[str, Any],
-    precisions: list[str],
-    given: str,
-    with_cpu: bool,
-    until: float,
-    save: Callable[[], None],
-    say: Callable[[str], None],
-    rows: int = 60_000,
-    epochs: int = 10,
+    task: Task, backend: str, precisions: list[str], rows: int = 60_000, epochs: int = 10
 ) -> None:
-    """On the device in each precision and, where asked for, on NumPy."""
-    content["data"], x, held_out = images(given, rows)
-    content |= {"samples": len(x), "batch": BATCH, "noise": f"gaussian:{SIGMA:g}", "wanted": epochs}
+    """On the backend in each precision and, where asked for, on NumPy."""
+    content, given = task.content, task.args.data
+    if given:
+        folder(given)  # says at once what is wrong with it
+        given = str(Path(given).resolve())
+    content |= {"batch": BATCH, "noise": f"gaussian:{SIGMA:g}", "wanted": epochs}
     runs: dict[str, Any] = content.setdefault("runs", {})
-    jobs = [(f"{device.backend}, {p}", device.backend, p) for p in precisions]
-    jobs += [("numpy", "numpy", "float32")] if with_cpu else []
-    for name, backend, precision in jobs:
-        if name in runs:
-            if runs[name]["status"] in ("entering", "running"):
-                runs[name] |= {"status": "failed", "reason": "the process ended"}
-            continue
-        row = runs[name] = {"status": "entering"}
-        save()
-        if time() > until:
-            row |= {"status": "skipped", "reason": "out of time"}
-            continue
-        ldl.set_matmul_precision(precision)
-        try:
-            train(ldl.get_backend(backend), x, held_out, epochs, until, row, save)
-        except Exception as error:
-            row |= {"status": "failed", "reason": reason(error)}
-            if not device.alive():
-                raise DeviceLostError(row["reason"]) from error
-        say(f"  {name}: {row.get('seconds', 0):.3f} s of training, {row['status']}, {manner(row)}")
-        save()
+    jobs = [(f"{backend}, {p}", backend, p) for p in precisions]
+    jobs += [("numpy", "numpy", "float32")] if task.args.with_cpu else []
+    with task.workers() as workers:
+        for name, *job in jobs:
+            row = runs[name] = {"status": "building"}
+            task.save()
+
+            def progress(found: dict[str, Any], row: dict[str, Any] = row) -> None:
+                row |= found
+                task.save()
+
+            try:
+                if time() > task.until:
+                    raise NoAnswerError("skipped", "out of time")
+                where, limit = "benchmarks.gpu.epochs:train+", task.until - time() + 20
+                arguments = *job, given, rows, epochs, task.until
+                progress(workers.plain().ask(limit, where, *arguments, progress=progress))
+            except NoAnswerError as error:
+                row |= {"status": error.status, "reason": str(error)}
+            task.say(f"  {name}: {row.get('seconds', 0):.3f} s, {row['status']}, {manner(row)}")
+            task.save()
     reference = runs.get("numpy", {}).get("train_bce")
     for row in runs.values():
         if reference and row.get("train_bce"):
             row["train_bce_over_numpy"] = row["train_bce"] / reference
             if "test_bce" in row and "test_bce" in runs["numpy"]:
                 row["test_bce_over_numpy"] = row["test_bce"] / runs["numpy"]["test_bce"]
-    save()
+    task.save()

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict
 from time import time
 from typing import Any
 
 import numpy as np
 
 import ldl
-from benchmarks.gpu.device import Device, DeviceLostError
-from benchmarks.gpu.ours import captured, check_product, operands
-from benchmarks.side import reason
+from benchmarks.device import Device
+from benchmarks.implementation import reason
+from benchmarks.implementations.floor import captured, check_product, operands
+from benchmarks.process import NoAnswerError
+from benchmarks.suite import Task
 from benchmarks.workloads import Workload
 
 COPY_BYTES, CUBE = 1 << 30, 8192
 BLOCKS, REPEATS = 7, 20
 
-Save = Callable[[], None]
-
 
 def _seconds(device: Device, call: Callable[[], Any], count: int) -> dict[str, Any]:
     """Seconds of a call by events, over blocks of `count` after one that is not counted."""
     device.block("cupy", call, count)
-    blocks = [device.block("cupy", call, count)[0] / count for _ in range(BLOCKS)]
+    times = [device.block("cupy", call, count) for _ in range(BLOCKS)]
+    blocks = [one.get("events", one["wall"]) / count for one in times]
     return {"median": statistics.median(blocks), "minimum": min(blocks), "blocks": blocks}
 
 
@@ -53,13 +55,15 @@ def cube_rate(device: Device, precision: str, n: int = CUBE) -> dict[str, Any]:
     return {"n": n, "error": error, "how": device.single, **found, "rate": rate}
 
 
-def shape_rates(device: Device, workload: Workload, precision: str) -> dict[str, Any]:
+def shape_rates(device: Device, workload: Any, precision: str) -> dict[str, Any]:
     """The rate of each product of a step by itself, many of them in one CUDA graph if it can be."""
     ldl.set_matmul_precision(precision)
+    workload = Workload(**workload | {"widths": tuple(workload["widths"])})
     backend = ldl.get_backend(device.backend)
     x = np.random.default_rng().random((workload.batch, workload.widths[0]), dtype=np.float32)
+    (products,) = operands(backend, workload, workload.weights(), [backend.asarray(x)])
     rows = []
-    for a, b, out in operands(backend, workload, workload.weights(), backend.asarray(x)):
+    for a, b, out in products:
         shape = (a.shape[0], a.shape[1], b.shape[1])
         row: dict[str, Any] = {"shape": shape, "kind": _kind(a, b)}
         rows.append(row)
@@ -87,43 +91,29 @@ def _kind(a: Any, b: Any) -> str:
     return "Z" if b.flags.c_contiguous else "dX"
 
 
-def measure(
-    device: Device,
-    content: dict[str, Any],
-    workloads: list[Workload],
-    precisions: list[str],
-    until: float,
-    save: Save,
-    say: Callable[[str], None],
-    small: bool,
-) -> None:
-    """All of them into `content`; what fails is written down and stops nothing."""
-
-    def attempt(key: str, make: Callable[..., Any], *arguments: Any) -> None:
-        if key in content:
-            return
-        if time() > until:
-            content[key] = {"failed": "out of time"}
-            save()
-            return
-        content[key] = {"failed": "cut off"}
-        save()
-        try:
-            content[key] = make(device, *arguments)
-        except Exception as error:
-            content[key] = {"failed": reason(error)}
-            if not device.alive():
-                raise DeviceLostError(reason(error)) from error
-        if "rate" in content[key]:
-            say(f"  {key}: {content[key]['rate'] / 1e12:.4g} T/s, {content[key]['how']}")
-        device.tidy()
-        save()
-
-    attempt("copy", copy_rate, 1 << 20 if small else COPY_BYTES)
-    for precision in [*precisions, "bf16"]:
-        attempt(f"cube/{precision}", cube_rate, precision, 64 if small else CUBE)
+def measure(task: Task, workloads: list[Workload], precisions: list[str]) -> None:
+    """All of them into the task's content; what fails is written down and stops nothing."""
+    content, small = task.content, task.args.quick
+    asked: dict[str, tuple[Any, ...]] = {"copy": ("copy_rate", 1 << 20 if small else COPY_BYTES)}
+    for precision in dict.fromkeys([*precisions, "bf16"]):
+        asked[f"cube/{precision}"] = "cube_rate", precision, 64 if small else CUBE
     for workload in workloads:
-        for precision in precisions:
-            key = f"shapes/{workload.name}/{precision}"
-            attempt(key, shape_rates, workload, precision)
-    save()
+        if workload.products():
+            for precision in precisions:
+                key = f"shapes/{workload.name}/{precision}"
+                asked[key] = "shape_rates", asdict(workload), precision
+    with task.workers() as workers:
+        for key, (name, *arguments) in asked.items():
+            content[key] = {"failed": "cut off"}
+            task.save()
+            try:
+                if time() > task.until:
+                    raise NoAnswerError("skipped", "out of time")
+                limit = task.until - time()
+                where = f"benchmarks.gpu.floors:{name}"
+                content[key] = workers.plain().ask(limit, where, *arguments)
+            except NoAnswerError as error:
+                content[key] = {"failed": str(error)}
+            if "rate" in content[key]:
+                task.say(f"  {key}: {content[key]['rate'] / 1e12:.4g} T/s, {content[key]['how']}")
+            task.save()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.gpu.__main__ import COMMANDS, MOST
+from benchmarks.gpu.__main__ import PARTS, SUITE
 
 DESCRIPTION = """\
 Fetch the wheels that ldl and its tests need on a GPU machine without a network, for that machine's
@@ -27,6 +27,8 @@ WANTED = {
     "cuda-pathfinder": "cuda-pathfinder",
     "safetensors": "safetensors>=0.5",
     "pytest": "pytest>=8",
+    "pytest-benchmark": "pytest-benchmark>=5",
+    "py-cpuinfo": "py-cpuinfo",
     "iniconfig": "iniconfig",
     "packaging": "packaging",
     "pluggy": "pluggy",
@@ -71,7 +73,7 @@ def commands(folder: Path) -> list[str]:
     path = f"PYTHONPATH=.:backends:{SITE}${{PYTHONPATH:+:$PYTHONPATH}}"
     found = []
     for several in VISITS:
-        minutes = min(MOST, sum(COMMANDS[name][0] for name in several))
+        minutes = min(SUITE.most, sum(PARTS[name].minutes for name in several))
         does = f"python3 -m benchmarks.gpu {' '.join(several)} --minutes {minutes:g}"
         found.append(f'{{ {bring} {wheels}/*.whl; }} && {path} {does} --out "${{OUT:-runs/gpu}}"')
     return found

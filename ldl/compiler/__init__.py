@@ -1,1 +1,34 @@
-"""How a step becomes a program."""
+"""How a step becomes a program, on any backend.
+
+1. **Trace.** `dryrun` calls the step once on copies of its modules whose arrays are `traced` ones.
+   They compute as NumPy's do (`views`, `functions`, `arrangements`, `places` that arrays name) and
+   note what is done as `operations`: each `Op` reads and writes memory, `Value`s, through `Ref`s,
+   views of it. `backend` is what layers find as theirs meanwhile. A second dry run must note the
+   same, and what modules hold, their `facts`, must stay: a step that counts or branches does not.
+2. **Plan.** `plan` leaves out what no result needs, and by `copies` what nobody could tell from its
+   source. `fuse` gathers what follows each other elementwise into `loops` (what stays alone is a
+   call of NumPy's or CuPy's, but for `select`), and each value gets memory, used again when its
+   last reader has run.
+3. **Program.** A backend writes the `body` of each loop in its language, compiles it, and calls its
+   library's products in between. `recorded` says for how long this is what the step does.
+
+    y = maximum(x @ w + b, 0)
+
+is a product and a loop, whose statements are, for the host,
+
+    for i in range(first, last):
+        for j in range(columns):
+            x0 = a0[i * columns + j]
+            x1 = a1[j]
+            t2 = x0 + x1
+            t3 = (t2 if (t2 >= f4(0.0) or t2 != t2) else f4(0.0))
+            o0[i * columns + j] = t3
+
+which `ldl_numpy` makes LLVM's language of, and for each element that a thread of a GPU has,
+
+    const auto t0 = x0 + x1;
+    const auto t1 = (t0 >= 0.0f || t0 != t0 ? t0 : 0.0f);
+    new_o0 = t1;
+
+`LDL_DUMP=loops` prints those of a program as it is compiled, with the machine's code.
+"""

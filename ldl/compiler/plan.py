@@ -63,6 +63,8 @@ class Plan:
         self._last: list[Any] = [value.external for value in inputs]
         self.bytes += sum(array.nbytes for array in {id(x): x for x in self._last}.values())
         self.does = [op.ufunc for op in ops]
+        self.streams = [op.run.stream for op in ops if isinstance(op.run, Draw)]
+        """What it draws from."""
         fused, ops = ops, _linked(ops, inputs, memory)
         self.compiled = all(op.ufunc == "program" for op in ops)
         """Whether none of NumPy's functions is called."""

@@ -18,6 +18,7 @@ class Adam(Optimizer):
     λ adds λp to g. (Kingma, Ba, ICLR 2015.)
     """
 
+    kernel: ClassVar[str] = "adam_step"
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
     decoupled: ClassVar[bool] = False
 
@@ -48,10 +49,10 @@ class Adam(Optimizer):
             "weight_decay": number("weight_decay", options["weight_decay"]),
         }
 
-    def update(
-        self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
-    ) -> None:
-        """One stretch of the buffers."""
+    def numbers(
+        self, slots: Mapping[str, Array], options: Mapping[str, Any], step: int
+    ) -> dict[str, float]:
+        """What `adam_step` takes."""
         beta1, beta2 = options["betas"]
         lr, decay = options["lr"], options["weight_decay"]
         numbers = {
@@ -67,7 +68,7 @@ class Adam(Optimizer):
             numbers["keep"] = 1 - lr * decay
         elif decay:
             numbers["weight_decay"] = decay
-        self.apply("adam_step", (p, g, slots["exp_avg"], slots["exp_avg_sq"]), numbers)
+        return numbers
 
 
 class AdamW(Adam):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from operator import add, attrgetter
 from typing import Any, NamedTuple
@@ -15,8 +16,17 @@ _HAS_GRAD = attrgetter("has_grad")
 _ALIGN = 16  # elements: 64 bytes of float32, a cache line
 
 
-_Views = tuple[Array, Array, dict[str, Array]]
-"""Values, gradients and slots."""
+@dataclass(slots=True)
+class Run:
+    """A stretch of parameters that have gradients and one number of past steps: `first`'s."""
+
+    values: Array
+    grads: Array
+    slots: dict[str, Array]
+    first: int
+    kernel: Any = None
+    """What moves it, for options that are as they were `checked`."""
+    checked: object = None
 
 
 class _Runs(NamedTuple):
@@ -24,7 +34,11 @@ class _Runs(NamedTuple):
 
     flags: list[bool]
     steps: list[int]
-    found: list[tuple[int, _Views]]
+    found: list[Run]
+
+
+_Views = tuple[Array, Array, dict[str, Array]]
+"""Values, gradients and slots."""
 
 
 class FlatStore:
@@ -77,17 +91,13 @@ class FlatStore:
             self._pack()
         return True
 
-    def runs(self) -> list[tuple[Array, Array, dict[str, Array], int]]:
-        """The longest stretches that have a gradient and one number of past steps.
-
-        Of each the values, gradients and slots, the same views until the next packing, and that
-        number.
-        """
+    def runs(self) -> list[Run]:
+        """The longest runs, views of the same arrays until the next packing."""
         flags = [*map(_HAS_GRAD, self.parameters)]
         held = self._runs
         if held is None or held.flags != flags or held.steps is not self.steps:
             held = self._runs = _Runs(flags, self.steps, [*self._found(flags)])
-        return [(*views, self.steps[first]) for first, views in held.found]
+        return held.found
 
     def advanced(self) -> list[int]:
         """The counts of steps after one for every parameter that had a gradient in `runs`."""
@@ -97,13 +107,13 @@ class FlatStore:
         self._runs = _Runs(flags, after, found)
         return after
 
-    def _found(self, flags: list[bool]) -> Iterator[tuple[int, _Views]]:
-        """Of each run its first parameter and its views."""
+    def _found(self, flags: list[bool]) -> Iterator[Run]:
         start = 0
         for (has_grad, _), some in groupby(zip(flags, self.steps, strict=True)):
             stop = start + len([*some])
             if has_grad:
-                yield start, self._stretch(self._spans[start].start, self._spans[stop - 1].stop)
+                views = self._stretch(self._spans[start].start, self._spans[stop - 1].stop)
+                yield Run(*views, start)
             start = stop
 
     def _stretch(self, start: int, stop: int) -> _Views:

@@ -100,15 +100,19 @@ class Groups:
                 mark = None
         self._packed = mark
 
-    def check_options(self, number: int) -> None:
-        """Check a group's options, and make the slots that they ask for, where they changed."""
+    def check_options(self, number: int) -> object:
+        """Check a group's options, and make the slots that they ask for, where they changed.
+
+        Gives the same object for as long as they have not.
+        """
         group, noted = self.param_groups[number], self._checked.get(number)
         if noted is not None and noted.holds(group):
-            return
+            return noted
         group.update(self.check({k: v for k, v in group.items() if k != "params"}))
         for store in self._stores[number]:
             self.have(store, self.slots_of(group))
-        self._checked[number] = _Noted.of(group)
+        noted = self._checked[number] = _Noted.of(group)
+        return noted
 
     def have(self, store: FlatStore, slots: Iterable[str]) -> None:
         """Make the slots that options ask for since they were changed."""
@@ -168,18 +172,19 @@ class Groups:
 class _Noted(NamedTuple):
     """A group as it was when its options were checked."""
 
-    types: list[type]
+    types: list[type] | None
+    """None where an option may change and stay the same object."""
     items: dict[str, Any]
 
     @staticmethod
     def of(group: Mapping[str, Any]) -> _Noted:
+        types = [*map(type, group.values())]
         own = {k: [*v] if isinstance(v, list) and k != "params" else v for k, v in group.items()}
-        return _Noted([*map(type, group.values())], own)
+        return _Noted(types if _PLAIN.issuperset(types) else None, own)
 
     def holds(self, group: Mapping[str, Any]) -> bool:
-        """Whether they are still the same; what may change and stay the same object is not."""
-        types = [*map(type, group.values())]
-        return types == self.types and _PLAIN.issuperset(types) and group == self.items
+        """Whether they are still the same."""
+        return [*map(type, group.values())] == self.types and group == self.items
 
 
 def _groups_of(params: Any) -> list[dict[str, Any]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, ClassVar
 
 from ldl.backend import Array
 from ldl.calm import calm
 from ldl.numbers import optional_positive, pythonic
 from ldl.optim.clipping import clip_arrays
+from ldl.optim.flat import Run
 from ldl.optim.groups import Groups, Parameters, Rate
 from ldl.optim.loading import load_state
-from ldl.optim.updates import is_own
+from ldl.prepared import Prepared, play
 
 SETTLE = 32
 """Steps between two looks at averages of gradients that have stopped.
@@ -41,8 +43,11 @@ class Optimizer(Groups):
 
     A subclass names its `slots`, and as `optional_slots` those that are there only where the option
     of the same name is not 0, checks its options in `check`, and updates one stretch of the buffers
-    in `update`. What else it remembers it adds to `state_dict` and `load_state_dict`.
+    in `update`, or names a `kernel` of the backend's that does, with its `numbers` and `constants`.
+    What else it remembers it adds to `state_dict` and `load_state_dict`.
     """
+
+    kernel: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -57,15 +62,26 @@ class Optimizer(Groups):
         super().__init__(params, defaults, schedule)
 
     @property
-    def only_applies(self) -> bool:
-        """Whether a step touches arrays through `apply` alone: `update` is one of ldl's own."""
-        return is_own(type(self).update)
+    def has_kernel(self) -> bool:
+        """Whether a step runs kernels and no more: `update` is not one of your own."""
+        return type(self).update is Optimizer.update
 
     def update(
         self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
     ) -> None:
         """Move the values p in place; `step` counts from 1. `options["lr"]` is the rate now."""
+        arrays, numbers = self._arrays(p, g, slots), self.numbers(slots, options, step)
+        self.apply(self.kernel, arrays, numbers, **self.constants(options))
+
+    def numbers(
+        self, slots: Mapping[str, Array], options: Mapping[str, Any], step: int
+    ) -> dict[str, float]:
+        """The numbers that the kernel takes, which may differ from step to step."""
         raise NotImplementedError(f"{type(self).__name__} has no update")
+
+    def constants(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What else it takes: it is prepared anew for others."""
+        return {}
 
     def apply(
         self,
@@ -76,10 +92,10 @@ class Optimizer(Groups):
     ) -> None:
         """Run a kernel of the backend's on vectors, in place; it is prepared for them once.
 
-        `numbers` may differ from step to step; other `constants` are prepared for anew. In a step
-        of ldl's own optimizers it runs when the step has been gathered.
+        `numbers` may differ from step to step; other `constants` are prepared for anew.
         """
-        self._updates.apply(self.backend, kernel, arrays, numbers, constants)
+        prepared = self._updates.kernel(self.backend, kernel, arrays, numbers, constants)
+        prepared(*numbers.values())
 
     def step(self) -> None:
         """Update every parameter that has a gradient.
@@ -87,26 +103,39 @@ class Optimizer(Groups):
         An interrupted step has been done, or not, unless `update` is one of your own; gradients may
         have been clipped already.
         """
-        gathers = self.only_applies
-        (self._step if gathers else calm(self._step))(gathers)
+        has_kernel = self.has_kernel
+        (self._step if has_kernel else calm(self._step))(has_kernel)
 
-    def _step(self, gathers: bool) -> None:
+    def _step(self, has_kernel: bool) -> None:
         self.pack()
-        self._updates.begin(gathers)
+        self._updates.begin()
         self._clip()
+        kernels: list[Prepared] = []
         counts: list[Any] = [(setattr, self, "step_count", self.step_count + 1)]
         factor = self.schedule(self.step_count)
-        for number, (group, stores) in enumerate(zip(self.param_groups, self._stores, strict=True)):
-            self.check_options(number)
+        for group, stores, number in zip(self.param_groups, self._stores, count(), strict=False):
+            checked = self.check_options(number)
             options = {**group, "lr": group["lr"] * factor}
             for store in stores:
-                for p, g, slots, steps in store.runs():
-                    self.update(p, g, slots, options, steps + 1)
+                for run in store.runs():
+                    step = store.steps[run.first] + 1
+                    if not has_kernel:
+                        self.update(run.values, run.grads, run.slots, options, step)
+                        continue
+                    numbers = self.numbers(run.slots, options, step)
+                    if run.checked is not checked:
+                        run.kernel = self._prepared(run, options, numbers)
+                        run.checked = checked
+                    run.kernel.set(*numbers.values())
+                    kernels.append(run.kernel)
                 counts.append((setattr, store, "steps", store.advanced()))
                 if self.step_count % SETTLE == 0:
-                    for slot in store.slots.values():
-                        self.apply("settle", (slot,), {})
-        self._updates.commit(counts)
+                    kernels += [self._settling(slot) for slot in store.slots.values()]
+        calls, compiled = [], True
+        for kernel in kernels:
+            calls += kernel.calls
+            compiled &= kernel.compiled
+        (play if compiled else calm(play))(calls + counts)
 
     def settings(self) -> dict[str, Any]:
         """What was chosen: the groups' options, the schedule as text, and the clipping."""
@@ -152,13 +181,25 @@ class Optimizer(Groups):
         """
         load_state(self, state)
 
+    def _prepared(
+        self, run: Run, options: Mapping[str, Any], numbers: Mapping[str, float]
+    ) -> Prepared:
+        arrays, constants = self._arrays(run.values, run.grads, run.slots), self.constants(options)
+        return self._updates.kernel(self.backend, self.kernel, arrays, numbers, constants)
+
+    def _arrays(self, p: Array, g: Array, slots: Mapping[str, Array]) -> tuple[Array | None, ...]:
+        return (p, g, *map(slots.get, (*self.slots, *self.optional_slots)))
+
+    def _settling(self, slot: Array) -> Prepared:
+        return self._updates.kernel(self.backend, "settle", (slot,), (), {})
+
     def _clip(self) -> None:
         if self.clip_norm is None and self.clip_value is None:
             return
         norm = optional_positive("clip_norm", self.clip_norm)
         value = optional_positive("clip_value", self.clip_value)
-        grads = [g for store in self.stores for _, g, _, _ in store.runs()]
+        grads = [run.grads for store in self.stores for run in store.runs()]
         if grads:
             key = "clip", norm, value, *map(id, grads)
             clip = partial(clip_arrays, self.backend, grads, norm, value)
-            self._updates.deferred(key, lambda: self.backend.deferred(clip))
+            self._updates.found(key, partial(self.backend.deferred, clip))()

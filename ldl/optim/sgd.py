@@ -18,6 +18,7 @@ class SGD(Optimizer):
     2013, in the form that PyTorch has.)
     """
 
+    kernel: ClassVar[str] = "sgd_step"
     optional_slots: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def __init__(
@@ -52,13 +53,15 @@ class SGD(Optimizer):
             "weight_decay": number("weight_decay", options["weight_decay"]),
         }
 
-    def update(
-        self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
-    ) -> None:
-        """One stretch of the buffers."""
-        numbers = {"lr": options["lr"], **_decay_and_momentum(slots, options)}
-        arrays = p, g, slots.get("momentum")
-        self.apply("sgd_step", arrays, numbers, nesterov=options["nesterov"])
+    def numbers(
+        self, slots: Mapping[str, Array], options: Mapping[str, Any], step: int
+    ) -> dict[str, float]:
+        """What `sgd_step` takes."""
+        return {"lr": options["lr"], **_decay_and_momentum(slots, options)}
+
+    def constants(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether the momentum is Nesterov's."""
+        return {"nesterov": options["nesterov"]}
 
 
 class RMSprop(Optimizer):
@@ -67,6 +70,7 @@ class RMSprop(Optimizer):
     Without momentum μ, p ← p - lr d. Weight decay λ adds λp to g.
     """
 
+    kernel: ClassVar[str] = "rmsprop_step"
     slots: ClassVar[tuple[str, ...]] = ("square_avg",)
     optional_slots: ClassVar[tuple[str, ...]] = ("momentum",)
 
@@ -102,21 +106,20 @@ class RMSprop(Optimizer):
             "weight_decay": number("weight_decay", options["weight_decay"]),
         }
 
-    def update(
-        self, p: Array, g: Array, slots: dict[str, Array], options: Mapping[str, Any], step: int
-    ) -> None:
-        """One stretch of the buffers."""
-        numbers = {
+    def numbers(
+        self, slots: Mapping[str, Array], options: Mapping[str, Any], step: int
+    ) -> dict[str, float]:
+        """What `rmsprop_step` takes."""
+        return {
             "lr": options["lr"],
             "alpha": options["alpha"],
             "rest": 1 - options["alpha"],
             "eps": options["eps"],
             **_decay_and_momentum(slots, options),
         }
-        self.apply("rmsprop_step", (p, g, slots["square_avg"], slots.get("momentum")), numbers)
 
 
-def _decay_and_momentum(slots: dict[str, Array], options: Mapping[str, Any]) -> dict[str, float]:
+def _decay_and_momentum(slots: Mapping[str, Array], options: Mapping[str, Any]) -> dict[str, float]:
     """Those of the two that a kernel is to reckon with."""
     found = {"weight_decay": options["weight_decay"]} if options["weight_decay"] else {}
     return found | ({"momentum": options["momentum"]} if "momentum" in slots else {})

@@ -1,21 +1,15 @@
-"""Updates: what a step of an optimizer does to arrays, gathered and then done without a break."""
+"""Updates: kernels made ready for an optimizer's arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ldl import caches
 from ldl.backend import Array, Backend
 from ldl.calm import calm
-from ldl.prepared import play
-
-
-@cache
-def is_own(update: Callable[..., None]) -> bool:
-    """Whether it is one of ldl's own."""
-    return str(update.__module__).startswith("ldl.optim.")
+from ldl.prepared import Prepared
 
 
 class Updates:
@@ -26,51 +20,32 @@ class Updates:
 
     def __init__(self) -> None:
         self.prepared = caches.Cache(caches.UPDATES)
-        self._calls: list[list[Any]] | None = None
-        self._compiled = True
         self._used = 0
 
-    def begin(self, gathers: bool) -> None:
-        """Begin a step, in which kernels are gathered, or else run at once."""
-        self._calls = [] if gathers else None
-        self._compiled = True
+    def begin(self) -> None:
+        """Begin a step."""
         self._used = 0
 
-    def apply(
+    def kernel(
         self,
         backend: Backend,
-        kernel: str,
+        name: str,
         arrays: tuple[Array | None, ...],
-        numbers: dict[str, float],
+        numbers: Iterable[str],
         constants: dict[str, Any],
-    ) -> None:
-        """Run a kernel on vectors, in place, or gather it."""
-        key = kernel, *numbers, *map(id, arrays), *constants.values()
-        found = self._found(key)
-        if found is None:
-            names = tuple(numbers)
-            found = self._made(key, partial(backend.prepare, kernel, arrays, names, **constants))
-        if self._calls is None:
-            found(*numbers.values())
-        else:
-            found.set(*numbers.values())
-            self._calls += found.calls
-            self._compiled &= found.compiled
+    ) -> Prepared:
+        """A kernel for vectors, which it changes in place."""
+        names = tuple(numbers)
+        key = name, names, *map(id, arrays), *constants.values()
+        prepare = partial(backend.prepare, name, arrays, names, **constants)
+        prepared: Prepared = self.found(key, prepare)
+        return prepared
 
-    def deferred(self, key: Any, make: Callable[[], Callable[[], Any]]) -> None:
-        """Do what was made for a key."""
-        (self._found(key) or self._made(key, make))()
-
-    def commit(self, calls: list[Any]) -> None:
-        """Do what was gathered, and then these calls: all of it, or nothing where it is refused."""
-        gathered, self._calls = self._calls or [], None
-        (play if self._compiled else calm(play))([*gathered, *calls])
-
-    def _found(self, key: Any) -> Any:
+    def found(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made for a key."""
         self._used += 1
-        return self.prepared.get(key)
-
-    def _made(self, key: Any, make: Callable[[], Any]) -> Any:
-        made = calm(make)()
-        self.prepared.put(key, made, keep=self._used)
-        return made
+        found = self.prepared.get(key)
+        if found is None:
+            found = calm(make)()
+            self.prepared.put(key, found, keep=self._used)
+        return found

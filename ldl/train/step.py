@@ -68,7 +68,7 @@ class TrainStep:
         self._apart = False
         """Whether x is corrupted before what is recorded, which cannot hold the noise."""
         self._recordings = caches.Cache(caches.STEPS)
-        self._applies = optimizer.only_applies
+        self._applies = optimizer.has_kernel
         self._others: list[Parameter] = []
         """What the optimizer moves in other steps: not the model's."""
         self._losses: Array = None
@@ -158,14 +158,16 @@ class TrainStep:
 
     def _before(self, recording: Recording) -> Before:
         """How things stand, for as long as a step is not done."""
-        if not recording.played:
-            recording.streams = streams_of(self.model)
+        if not recording.played:  # what it draws from and carries may have changed
+            recording.streams = self._streams(streams_of(self.model))
             frozen = [p.data for p in self.model.parameters() if not p.requires_grad]
             recording.carried = frozen  # running statistics may be among them
-        noise = self._corruption.stream
-        if noise is not None and noise not in recording.streams:
-            recording.streams = [*recording.streams, noise]
         return Before(self.model.backend, self.optimizer, recording)
+
+    def _streams(self, streams: Sequence[Stream]) -> list[Stream]:
+        """These, and the noise's."""
+        noise = self._corruption.stream
+        return [*dict.fromkeys([*streams, *([] if noise is None else [noise])])]
 
     def _on_rows(
         self, recording: Recording, data: tuple[Array, Array], order: Array, start: int, size: int
@@ -205,14 +207,15 @@ class TrainStep:
             self._others = [p for p in moved if id(p) not in own]
             self._recordings.retain(self._fits)
             recording = self._recorded(x, y)
+            recording.streams = self._streams(recording.streams)
             self._recordings.put(key, recording)
         for parameter in self._others:
             parameter.zero_grad()
         return recording
 
     def _fits(self, recording: Recording) -> bool:
-        model, loss, *_ = recording.parts
-        return model is self.model and loss is self.loss and recording.valid()
+        parts = recording.parts
+        return parts[0] is self.model and parts[1] is self.loss and recording.valid()
 
     def _recorded(self, x: Array, y: Array) -> Recording:
         function: Any = _with_output if self.keep_output else _gradients

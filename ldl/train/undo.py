@@ -13,6 +13,8 @@ from ldl.random import Stream
 class Before:
     """How things stood before a step: draws, counts, and arrays that it reads and writes."""
 
+    __slots__ = ("_arrays", "_backend", "_draws", "_launches", "_optimizer", "_step", "_steps")
+
     def __init__(self, backend: Backend, optimizer: Optimizer, recording: Recording) -> None:
         self._backend, self._optimizer = backend, optimizer
         self._launches = backend.launches

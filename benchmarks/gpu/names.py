@@ -1,7 +1,0 @@
-"""Names of ldl's sides, for those who read results without ldl."""
-
-TRAIN_STEP = "ldl.TrainStep"
-SEVERAL = "ldl.TrainStep, several steps a launch"
-WITHOUT = "ldl.TrainStep without "
-EAGER = "ldl, eager"
-FLOOR = "matrix products alone (floor)"

@@ -1,0 +1,8 @@
+"""Names of implementations, for those who read results without ldl."""
+
+TRAIN_STEP = "ldl.TrainStep"
+SEVERAL = "ldl.TrainStep, several steps a launch"
+WITHOUT = "ldl.TrainStep without "
+PREDICTOR = "ldl.Predictor"
+EAGER = "ldl, eager"
+FLOOR = "matrix products alone (floor)"
