@@ -45,19 +45,28 @@ def _part(text: str) -> Any:
 
 def interpret(source: Source, rows: int, columns: int, arrays: list[Any], values: Any) -> None:
     """What a loop does to the arrays of its inputs, outputs and sums, `values` its constants."""
-    count = len(source.inputs), len(source.inputs) + len(source.outputs)
-    read, written, sums = arrays[: count[0]], arrays[count[0] : count[1]], arrays[count[1] :]
-    how = zip(source.roles, read, strict=True)
-    given = [a.reshape(-1)[0] if role == "scalar" else a.reshape(-1) for role, a in how]
+    count = len(source.inputs) + len(source.outputs)
+    scratch = [np.zeros(columns, x.value.dtype) for x in source.sums]
+    n = len(source.inputs)
+    given = [*arrays[:n], *scratch, *arrays[n:count]]
+    do_share(source, rows, columns, 0, 1, given, values)
+    for r, s in zip(arrays[count:], scratch, strict=True):
+        r[...] = s.reshape(r.shape) if r.size > 1 or r.ndim else s.sum(dtype=np.float64)
+
+
+def do_share(
+    source: Source, rows: int, columns: int, job: int, jobs: int, arrays: list[Any], values: Any
+) -> None:
+    """What a job does to the arrays of a loop's inputs, scratch and outputs."""
+    how = [*source.roles, *["full"] * (len(arrays) - len(source.roles))]
+    flat = [a.reshape(-1) for a in arrays]
+    given = [a[0] if role == "scalar" else a for role, a in zip(how, flat, strict=True)]
     kinds = (kind for kind, _ in source.constants)
     numbers = [np.dtype(kind).type(x) for kind, x in zip(kinds, values, strict=True)]
-    scratch = [np.zeros(columns, x.value.dtype) for x in source.sums]
     n = rows if rows > 1 else columns
+    part = n * job // jobs, n * (job + 1) // jobs
     with np.errstate(all="ignore"):
-        made = [a.reshape(-1) for a in written]
-        _part(source.text())(0, 0, n, rows, columns, *given, *scratch, *made, *numbers)
-    for r, s in zip(sums, scratch, strict=True):
-        r[...] = s.reshape(r.shape) if r.size > 1 or r.ndim else s.sum(dtype=np.float64)
+        _part(source.text())(job, *part, rows, columns, *given, *numbers)
 
 
 # ---- the host ------------------------------------------------------------------------------------
@@ -77,14 +86,17 @@ def on_host(monkeypatch: Any) -> None:
     def addresses(wanted: list[str]) -> list[int]:
         return [texts.setdefault(text, len(texts)) for text in wanted]
 
-    def play(calls: ctypes.c_void_p) -> None:
+    def play(calls: ctypes.c_void_p, _: int) -> None:
         (count,) = _at(calls.value or 0, "i8", (1,)).tolist()
-        for function, at in _at((calls.value or 0) + 8, "i8", (count, 2)).tolist():
+        for function, at, jobs in _at((calls.value or 0) + 8, "i8", (count, 3)).tolist():
             text = list(texts)[function]
-            if text in sources:
-                _play_loop(sources[text], at)
-            else:
-                _play_product("f4" if "[f4]" in text else "f8", at)
+            for job in range(jobs):
+                if text in sources:
+                    _play_loop(sources[text], at, job)
+                elif "def add(" in text:
+                    _add_shares(text, at)
+                else:
+                    _play_product("f4" if "[f4]" in text else "f8", at, job)
 
     _, point = program.players()
     monkeypatch.setattr(program, "compiled", compiled)
@@ -98,28 +110,35 @@ def _at(address: int, kind: Any, shape: tuple[int, ...]) -> Any:
     return np.frombuffer(held, kind).reshape(shape)
 
 
-def _play_loop(source: Source, at: int) -> None:
-    rows, columns = _at(at, "i8", (2,)).tolist()
-    addresses = _at(at, "i8", (2 + len(source.arguments),)).tolist()[2:]
+def _play_loop(source: Source, at: int, job: int) -> None:
+    rows, columns, jobs = _at(at, "i8", (3,)).tolist()
+    addresses = _at(at, "i8", (3 + len(source.arguments),)).tolist()[3:]
     shapes = {"full": (rows, columns), "row": (columns,), "column": (rows,), "scalar": (1,)}
-    found = [
-        _at(address, x.value.dtype, shapes[role])
-        for address, x, role in zip(addresses, source.inputs, source.roles, strict=False)
-    ]
-    rest = addresses[len(source.inputs) + len(source.scratch) :]
-    for address, x in zip(rest, source.outputs, strict=False):
-        found.append(_at(address, x.value.dtype, (rows, columns)))
-    for address, x in zip(rest[len(source.outputs) :], source.sums, strict=False):
-        found.append(_at(address, x.value.dtype, (columns,) if x.value.shape else ()))
+    wanted = [(x.value.dtype, shapes[how]) for x, how in zip(source.inputs, source.roles, strict=True)]
+    wanted += [(x.dtype, (jobs, columns)) for x in source.scratch]
+    wanted += [(x.value.dtype, (rows, columns)) for x in source.outputs]
+    found = [_at(at, *how) for at, how in zip(addresses, wanted, strict=False)]
     count = len(source.constants)
-    interpret(source, rows, columns, found, _at(addresses[-1], "f8", (count,)) if count else ())
+    values = _at(addresses[-1], "f8", (count,)) if count else ()
+    do_share(source, rows, columns, job, jobs, found, values)
 
 
-def _play_product(kind: str, at: int) -> None:
-    a_turned, b_turned, m, n, k, a, b, c = _at(at, "i8", (8,)).tolist()
+def _add_shares(text: str, at: int) -> None:
+    shares, columns, s, r = _at(at, "i8", (4,)).tolist()
+    kind = "f4" if "[f4]" in text else "f8"
+    added = _at(s, kind, (shares, columns))
+    if "reassoc" in text:
+        _at(r, kind, ())[...] = added.sum(dtype=np.float64)
+    else:
+        _at(r, kind, (columns,))[...] = added.sum(axis=0)
+
+
+def _play_product(kind: str, at: int, job: int) -> None:
+    a_turned, b_turned, m, n, k, down, across, a, b, c = _at(at, "i8", (10,)).tolist()
     left = _at(a, kind, (k, m)).T if a_turned else _at(a, kind, (m, k))
     right = _at(b, kind, (n, k)).T if b_turned else _at(b, kind, (k, n))
-    _at(c, kind, (m, n))[...] = left @ right
+    if job == down * across - 1:
+        _at(c, kind, (m, n))[...] = left @ right
 
 
 # ---- the device ----------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ def test_the_library_behind_numpy_is_found_on_linux() -> None:
 @pytest.mark.skipif(not blas.available(), reason="NumPy's BLAS is not found by name here")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("flips", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
+@pytest.mark.parametrize("blocks", [(1, 1), (3, 1), (1, 4), (2, 2)], ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_a_product_is_numpys(
-    size: tuple[int, int, int], flips: tuple[int, int], dtype: str
+def test_the_blocks_of_a_product_are_numpys(
+    size: tuple[int, int, int], blocks: tuple[int, int], flips: tuple[int, int], dtype: str
 ) -> None:
     m, k, n = size
     rng = np.random.default_rng(1)
@@ -35,9 +36,10 @@ def test_a_product_is_numpys(
     out = np.full((m, n), np.nan, dtype)
     kind = "f4" if dtype == "float32" else "f8"
     at = [*[x.ctypes.data for x in (a, b, out)], blas.address(kind)]
-    words = np.array([*flips, m, n, k, *at], np.int64)
-    (product,) = addresses([blas.PRODUCT.replace("KIND", kind)])
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(product)(words.ctypes.data)
+    words = np.array([*flips, m, n, k, *blocks, *at], np.int64)
+    (product,) = addresses([blas.product(kind)])
+    for job in range(blocks[0] * blocks[1]):
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(product)(words.ctypes.data, job)
     expected = (a.T if flips[0] else a) @ (b.T if flips[1] else b)
     np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}$NEWLAPACK$ILP64")
-SHORT_NAMES = () if sys.platform == "darwin" else ("scipy_cblas_{}", "cblas_{}")
+NAMES = ("scipy_{}64_", "{}64_", "{}$NEWLAPACK$ILP64")
+SHORT_NAMES = () if sys.platform == "darwin" else ("scipy_{}", "{}")
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
 
 LARGE = 2**22
@@ -26,17 +26,18 @@ LARGE = 2**22
 @cache
 def available() -> bool:
     """Whether both products were found and multiply; compiled code may then call them."""
-    return bool(address("f4") and address("f8") and _multiplies(_find("sgemm"), ctypes.c_float))
+    return bool(address("f4") and address("f8") and _multiplies(find("cblas_sgemm"), ctypes.c_float))
 
 
 @cache
 def address(kind: str) -> int:
     """Where the product of matrices of a type lies, 0 for nowhere."""
-    found = _find("sgemm" if kind == "f4" else "dgemm")
+    found = find("cblas_sgemm" if kind == "f4" else "cblas_dgemm")
     return (found and ctypes.cast(found, ctypes.c_void_p).value) or 0
 
 
-def _find(name: str) -> Any:
+def find(name: str) -> Any:
+    """A function of BLAS's, None where there is none of this name."""
     try:
         umath = importlib.import_module("numpy._core._multiarray_umath")
         library = ctypes.CDLL(umath.__file__)
@@ -60,40 +61,68 @@ def _multiplies(sgemm: Any, real: Any) -> bool:
     return c.tolist() == [5.0, 14.0, 14.0, 50.0]
 
 
-PRODUCT = f"""\
+LEAST = 2**18
+"""Multiplications that are worth a job of their own: 5 us of a processor."""
+
+SIDE = 16
+"""What sides of blocks are multiples of."""
+
+_PRODUCT = f"""\
 @contract
-def row_product(k: i8, n: i8, x: [KIND], w: [KIND], y: [KIND]):
-    for j in range(n):
+def row_product(k: i8, n: i8, columns: i8, x: [KIND], w: [KIND], y: [KIND]):
+    for j in range(columns):
         y[j] = 0
     for i in range(0, k - k % 8, 8):
         a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
         e, f, g, h = x[i + 4], x[i + 5], x[i + 6], x[i + 7]
-        for j in range(n):
+        for j in range(columns):
             first = a * w[i * n + j] + b * w[(i + 1) * n + j]
             first += c * w[(i + 2) * n + j] + d * w[(i + 3) * n + j]
             last = e * w[(i + 4) * n + j] + f * w[(i + 5) * n + j]
             last += g * w[(i + 6) * n + j] + h * w[(i + 7) * n + j]
             y[j] += first + last
     for i in range(k - k % 8, k):
-        for j in range(n):
+        for j in range(columns):
             y[j] += x[i] * w[i * n + j]
 
 
-def entry(words: [i8]):
+def begin(size: i8, blocks: i8, block: i8):
+    at = (size + {SIDE - 1}) // {SIDE} * block // blocks * {SIDE}
+    return at if at < size else size
+
+
+def entry(words: [i8], job: i8):
     a_turned, b_turned, m, n, k = words[0], words[1], words[2], words[3], words[4]
-    a, b, c, gemm = words[5], words[6], words[7], words[8]
-    if m == 1 and b_turned == 0 and k * n <= {LARGE}:
-        row_product(k, n, memory(KIND, a), memory(KIND, b), memory(KIND, c))
+    down, across, gemm = words[5], words[6], words[10]
+    i, j = job // across, job % across
+    top, left = begin(m, down, i), begin(n, across, j)
+    rows, columns = begin(m, down, i + 1) - top, begin(n, across, j + 1) - left
+    a = words[7] + {{SIZE}} * (top if a_turned != 0 else top * k)
+    b = words[8] + {{SIZE}} * (left * k if b_turned != 0 else left)
+    c = words[9] + {{SIZE}} * (top * n + left)
+    if m == 1 and rows == 1 and b_turned == 0 and k * n <= {LARGE}:
+        row_product(k, n, columns, memory(KIND, a), memory(KIND, b), memory(KIND, c))
     else:
         a_order = i4({TRANSPOSED}) if a_turned != 0 else i4({PLAIN})
         b_order = i4({TRANSPOSED}) if b_turned != 0 else i4({PLAIN})
         a_lead, b_lead = m if a_turned != 0 else k, k if b_turned != 0 else n
         one, zero = KIND(1), KIND(0)
-        rows = i4({ROW_MAJOR})
-        call(gemm, rows, a_order, b_order, m, n, k, one, a, a_lead, b, b_lead, zero, c, n)
+        order = i4({ROW_MAJOR})
+        call(gemm, order, a_order, b_order, rows, columns, k, one, a, a_lead, b, b_lead, zero, c, n)
 """
-"""The source of C = A B for the C-contiguous matrix C (m, n), with KIND in place of a type's name.
 
-It takes whether A and B lie transposed, m, n, k, three addresses and that of BLAS's own product.
-One row is multiplied by eight rows of B at a time, products added as processors do at once.
-"""
+
+def product(kind: str) -> str:
+    """The source of C = A B for a C-contiguous matrix C (m, n) of a type, a block of C a job.
+
+    It takes whether A and B lie transposed, m, n, k, in how many blocks C is cut down and across,
+    three addresses and that of BLAS's own product. One row is multiplied by eight rows of B at a
+    time, products added as processors do at once.
+    """
+    return _PRODUCT.replace("{SIZE}", kind[1]).replace("KIND", kind)
+
+
+def blocks(m: int, n: int, jobs: int) -> tuple[int, int]:
+    """In how many blocks down and across to cut an (m, n) matrix: along its longer side."""
+    jobs = min(jobs, -(-max(m, n) // SIDE))
+    return (jobs, 1) if m > n else (1, jobs)

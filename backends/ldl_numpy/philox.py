@@ -17,6 +17,9 @@ from ldl_numpy.translate import text
 
 f4, i4, i8, u8 = np.float32, np.int32, np.int64, np.uint64
 
+LEAST = 4096
+"""Numbers that are worth a job of their own."""
+
 
 def block(index: i8, seed: u8, stream: u8, draw: u8):
     """The four words of block `index` of a draw; NumPy counts blocks from 1."""
@@ -36,10 +39,12 @@ def fraction(bits: u8):
     return f4(i4(bits >> 8)) * 2.0**-24
 
 
-def fill_uniform(n: i8, out: [f4], seed: u8, stream: u8, draw: u8):
-    """n uniform numbers in [0, 1), what `ldl.random.uniform` gives."""
-    whole = n // 8
-    for i in range(whole):
+def fill_uniform(first: i8, last: i8, out: [f4], seed: u8, stream: u8, draw: u8):
+    """Of the uniform numbers in [0, 1) that `ldl.random.uniform` gives, those from a multiple of 8
+    to before the last.
+    """
+    whole = last // 8
+    for i in range(first // 8, whole):
         w0, w1, w2, w3 = block(i, seed, stream, draw)
         out[8 * i] = fraction(w0 & 0xFFFFFFFF)
         out[8 * i + 1] = fraction(w0 >> 32)
@@ -49,7 +54,7 @@ def fill_uniform(n: i8, out: [f4], seed: u8, stream: u8, draw: u8):
         out[8 * i + 5] = fraction(w2 >> 32)
         out[8 * i + 6] = fraction(w3 & 0xFFFFFFFF)
         out[8 * i + 7] = fraction(w3 >> 32)
-    for j in range(8 * whole, n):
+    for j in range(8 * whole, last):
         w0, w1, w2, w3 = block(whole, seed, stream, draw)
         k = j - 8 * whole
         word = (w0 if k < 2 else w1) if k < 4 else (w2 if k < 6 else w3)
@@ -64,10 +69,14 @@ def box_muller(n: i8, u: [f4], v: [f4], cos: [f4], sin: [f4]):
         sin[i] = radius * sinpi2_f4(v[i])
 
 
-def draw(words: [i8]):
-    """Uniform numbers for a program: how many, their address, and the three words of their key."""
-    out = memory(f4, words[1])
-    fill_uniform(words[0], out, u8(words[2]), u8(words[3]), u8(words[4]))
+def draw(words: [i8], job: i8):
+    """A job of uniform numbers for a program: how many, how many jobs, their address, and the three
+    words of their key.
+    """
+    n, jobs, out = words[0], words[1], memory(f4, words[2])
+    first, last = n // 8 * job // jobs * 8, n // 8 * (job + 1) // jobs * 8
+    last = n if job == jobs - 1 else last
+    fill_uniform(first, last, out, u8(words[3]), u8(words[4]), u8(words[5]))
 
 
 DRAW = "\n".join(map(text, (block, fraction, fill_uniform, draw)))

@@ -12,18 +12,29 @@ import numpy as np
 
 from ldl_numpy.engine import function
 from ldl_numpy.language import call, memory
+from ldl_numpy.pool import enter, leave, share
 
 i8 = np.int64
 HEADER = object.__basicsize__
 """Where in an array's object NumPy keeps the address of its memory."""
 
 
-def play_calls(calls: [i8]):
-    """Call functions one after another; after their number come pairs of addresses, of a function
-    and of its arguments.
+def play_calls(calls: [i8], pool: i8):
+    """Call functions one after another.
+
+    After the number of calls come for each the addresses of a function and of its words, and how
+    many jobs it is.
     """
+    if pool != 0:
+        enter(pool)
     for i in range(calls[0]):
-        call(calls[2 * i + 1], calls[2 * i + 2])
+        function, words, jobs = calls[3 * i + 1], calls[3 * i + 2], calls[3 * i + 3]
+        if jobs == 1:
+            call(function, words, i8(0))
+        else:
+            share(pool, function, words, jobs)
+    if pool != 0:
+        leave(pool)
 
 
 def point_words(spots: [i8], array: i8):
@@ -41,4 +52,7 @@ def point_words(spots: [i8], array: i8):
 def players():
     """`play_calls` and `point_words`, compiled."""
     at = ctypes.c_void_p
-    return function(play_calls, at), function(point_words, at, ctypes.py_object)
+    return (
+        function(play_calls, at, ctypes.c_int64),
+        function(point_words, at, ctypes.py_object),
+    )

@@ -22,9 +22,9 @@ from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Op, Ref, Value
 from ldl.random import Stream
-from ldl_numpy import blas
+from ldl_numpy import blas, pool
 from ldl_numpy.engine import addresses
-from ldl_numpy.philox import DRAW
+from ldl_numpy.philox import DRAW, LEAST
 from ldl_numpy.player import players
 from ldl_numpy.source import Source
 
@@ -76,8 +76,8 @@ class _Program:
         self.inputs = list(inputs)
         self.memory = memory
         self.words: list[int] = []
-        self.calls: list[tuple[str, int]] = []
-        """Sources of functions, and where their words begin."""
+        self.calls: list[tuple[str, int, int]] = []
+        """Sources of functions, where their words begin, and how many jobs they are."""
         self.moving: dict[Value, list[tuple[int, int]]] = {}
         """Of each input the places of words that point into it, and by how much."""
         self.draws: list[tuple[int, Stream]] = []
@@ -88,26 +88,34 @@ class _Program:
         """Do an operation after the others."""
         start = len(self.words)
         if isinstance(op.run, Source):
-            text = op.run.text()
-            self.words += [op.run.rows, op.run.columns]
+            self.calls.append((op.run.text(), start, op.run.jobs))
+            self.words += [op.run.rows, op.run.columns, op.run.jobs]
             for array in op.run.arguments:
                 self._point(array)
+            for text, arrays in op.run.totals():
+                self.calls.append((text, len(self.words), 1))
+                self.words += [op.run.jobs, op.run.columns]
+                for array in arrays:
+                    self._point(array)
         elif isinstance(op.run, Draw):
-            text = DRAW
-            self.words.append(op.outputs[0].value.array.size)
+            size = op.outputs[0].value.array.size
+            jobs = pool.jobs(size, LEAST)
+            self.calls.append((DRAW, start, jobs))
+            self.words += [size, jobs]
             self._point(op.outputs[0])
             self.draws.append((8 * len(self.words), op.run.stream))
             self.words += [0, 0, 0]
         else:
             a, b, out = (self._look(x) for x in (*op.inputs, *op.outputs))
             kind = kind_of(out.dtype)
-            text = blas.PRODUCT.replace("KIND", kind)
+            (m, n), k = out.shape, a.shape[1]
+            down, across = blas.blocks(m, n, pool.jobs(m * n * k, blas.LEAST))
+            self.calls.append((blas.product(kind), start, down * across))
             self.words += [not x.flags.c_contiguous for x in (a, b)]
-            self.words += [*out.shape, a.shape[1]]
+            self.words += [m, n, k, down, across]
             for x in (*op.inputs, *op.outputs):
                 self._point(x)
             self.words.append(blas.address(kind))
-        self.calls.append((text, start))
 
     def _look(self, x: Ref) -> Host:
         """An array in the layout of a view: inputs come C-contiguous, others as they lie."""
@@ -129,15 +137,16 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
         program.add(op)
     words: Any = np.array(program.words, np.int64)
     first = words.ctypes.data
-    found = addresses([text for text, _ in program.calls])
-    calls = [(f, first + 8 * start) for f, (_, start) in zip(found, program.calls, strict=True)]
+    texts, starts, jobs = zip(*program.calls, strict=True)
+    at = [first + 8 * start for start in starts]
+    calls = list(zip(addresses(texts), at, jobs, strict=True))
     played = np.array([len(calls), *(x for row in calls for x in row)], np.int64)
     moved = [(len(spots), spots) for spots in program.moving.values()]
     points = [
         np.array([first, n, *(x for spot in spots for x in spot)], np.int64) for n, spots in moved
     ]
     play, point = players()
-    all_of_it = ctypes.c_void_p(played.ctypes.data)
+    all_of_it = ctypes.c_void_p(played.ctypes.data), pool.address()
     spots = [ctypes.c_void_p(array.ctypes.data) for array in points]
     last: list[Any] = [None] * len(points)
 
@@ -149,8 +158,8 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
                 last[i] = None  # an interrupt may come when the words point elsewhere
                 point(spots[i], array)
                 last[i] = array
-        play(all_of_it)
+        play(*all_of_it)
 
-    done: Any = run if points or program.draws else partial(play, all_of_it)
+    done: Any = run if points or program.draws else partial(play, *all_of_it)
     done.held = words, played, points, program.held
     return Op(done, tuple(Ref(value) for value in program.moving), (), ufunc="program")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -9,26 +10,31 @@ import numpy as np
 from ldl.compiler.body import Body, kind_of
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Ref, Value
+from ldl_numpy.pool import jobs
+
+LEAST = 12_288
+"""Elements that are worth a job of their own."""
 
 COLUMNS = """\
-def columns_KIND(shares: i8, n: i8, s: [KIND], r: [KIND]):
+def add(shares: i8, n: i8, s: [KIND], r: [KIND]):
     for j in range(n):
-        v = s[j]
-        for p in range(1, shares):
-            v += s[p * n + j]
-        r[j] = v
-
-
+        r[j] = s[j]
+    for p in range(1, shares):
+        for j in range(n):
+            r[j] += s[p * n + j]
 """
 TOTAL = """\
 @reassoc
-def total_KIND(shares: i8, n: i8, s: [KIND], r: [KIND]):
+def add(shares: i8, n: i8, s: [KIND], r: [KIND]):
     v = f8(0)
     for j in range(shares * n):
         v += f8(s[j])
     r[0] = KIND(v)
+"""
+ENTRY = """
 
-
+def entry(words: [i8], job: i8):
+    add(words[0], words[1], memory(KIND, words[2]), memory(KIND, words[3]))
 """
 """What adds up the shares of a sum: in their order, or in any (which takes a quarter of the time)
 and in float64."""
@@ -75,7 +81,9 @@ class Source(Body):
 
     def __init__(self, loop: Loop, stored: set[Value]) -> None:
         super().__init__(loop, stored)
-        self.scratch = [np.zeros(self.columns, ref.value.dtype) for ref in self.sums]
+        self.jobs = jobs(self.rows * self.columns, LEAST)
+        shape = self.jobs, self.columns
+        self.scratch = [np.zeros(shape, ref.value.dtype) for ref in self.sums]
         self.body += [f"s{k}[share * columns + j] += {x}" for k, x in enumerate(self.added)]
         self._constants = [np.array([x for _, x in self.constants])] if self.constants else []
 
@@ -104,17 +112,15 @@ class Source(Body):
         self.body.append(f"{argument}[i * columns + j] = {name}")
 
     def text(self) -> str:
-        """The functions: `part` does a share of the rows, `entry` takes sizes and addresses."""
+        """The functions: `part` does a share of the rows, `entry` finds what it needs in words."""
         named: list[tuple[str, Ref | Host]] = [(f"a{i}", x) for i, x in enumerate(self.inputs)]
         scalars = {f"a{i}" for i, how in enumerate(self.roles) if how == "scalar"}
         named += [(f"s{i}", x) for i, x in enumerate(self.scratch)]
         named += [(f"o{i}", x) for i, x in enumerate(self.outputs)]
-        rest: list[tuple[str, Ref | Host]] = [(f"r{i}", x) for i, x in enumerate(self.sums)]
-        rest += [("c", x) for x in self._constants]
-        every = enumerate([*named, *rest], start=2)
+        every = enumerate([*named, *(("c", x) for x in self._constants)], start=3)
         at = {name: f"memory({kind_of(x)}, words[{k}])" for k, (name, x) in every}
         params = ["share: i8", "first: i8", "last: i8", "rows: i8", "columns: i8"]
-        given = ["0", "0", "n", "rows", "columns"]
+        given = ["job", "n * job // jobs", "n * (job + 1) // jobs", "rows", "columns"]
         for name, x in named:
             number = f"x{name[1:]}: {kind_of(x)}"
             params.append(number if name in scalars else f"{name}: [{kind_of(x)}]")
@@ -134,22 +140,20 @@ class Source(Body):
             "    restore(mode)",
             "",
             "",
-            *dict.fromkeys(
-                (COLUMNS if x.value.shape else TOTAL).replace("KIND", kind_of(x)) for x in self.sums
-            ),
-            "def entry(words: [i8]):",
-            "    rows, columns = words[0], words[1]",
+            "def entry(words: [i8], job: i8):",
+            "    rows, columns, jobs = words[0], words[1], words[2]",
             f"    n = {'rows' if self.rows > 1 else 'columns'}",
             f"    part({', '.join(given)})",
-            *(
-                f"    {'columns' if x.value.shape else 'total'}_{kind_of(x)}"
-                f"(1, columns, {at[f's{k}']}, {at[f'r{k}']})"
-                for k, x in enumerate(self.sums)
-            ),
         ]
         return "\n".join(lines) + "\n"
 
+    def totals(self) -> Iterator[tuple[str, tuple[Ref | Host, ...]]]:
+        """Of each sum the source of what adds up the shares, and the arrays that it takes."""
+        for scratch, ref in zip(self.scratch, self.sums, strict=True):
+            text = (COLUMNS if ref.value.shape else TOTAL) + ENTRY
+            yield text.replace("KIND", kind_of(ref)), (scratch, ref)
+
     @property
     def arguments(self) -> list[Ref | Host]:
-        """The arrays whose addresses `entry` takes after (rows, columns)."""
-        return [*self.inputs, *self.scratch, *self.outputs, *self.sums, *self._constants]
+        """The arrays whose addresses `entry` takes after the numbers of rows, columns and jobs."""
+        return [*self.inputs, *self.scratch, *self.outputs, *self._constants]

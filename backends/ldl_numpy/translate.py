@@ -1,10 +1,11 @@
 """Functions in a small part of Python as LLVM's language.
 
 A function's arguments are numbers and memory, `x: f4` and `a: [f4]`; no two that are memory overlap
-(LLVM's `noalias`). It has assignments, `for … in range(…)` and `if … else`, and calls functions of
-the same kind. Names mean what they mean in Python: `np.sqrt` and `abs` the operations, a function
-of numbers the function, `f4` the type and its casts; a plain number takes the type of what it
-meets, as with NumPy's scalars. The same functions, run by Python on such, give the same bits.
+(LLVM's `noalias`). It has assignments, `for … in range(…)`, `while` and `if … else`, and calls
+functions of the same kind. Names mean what they mean in Python: `np.sqrt` and `abs` the operations,
+a function of numbers the function, `f4` the type and its casts; a plain number takes the type of
+what it meets, as with NumPy's scalars. The same functions, run by Python on such, give the same
+bits.
 
 There are no branches in an expression: both sides of `x if c else y` are computed and one is
 selected, which LLVM can do for many elements at once. Whole numbers wrap, `//` and `%` are those of
@@ -119,6 +120,8 @@ class _Writer(Expressions):
                     self.assign(target, self.binary(self.plain(read), op, self.plain(value)))
                 case ast.For(target=ast.Name(id=name), iter=ast.Call(args=args)):
                     self.loop(name, args, statement.body)
+                case ast.While(test=test):
+                    self.repeat(test, statement.body)
                 case ast.If(test=test):
                     self.branch(self.truth(self.plain(test)), statement.body, statement.orelse)
                 case ast.Return(value=value):
@@ -183,14 +186,30 @@ class _Writer(Expressions):
         self.put(f"br i1 {more.name}, label %{label}, label %{label}.end")
         given = [(counter, start, after)]
         given += [(Number(f"%{label}.{n}.", ends[n].kind), outside[n], ends[n]) for n in carried]
-        self.lines[at:at] = [
-            f"  {x.name} = phi {TYPES[x.kind]} [{a.name}, %{before}], [{b.name}, %{latch}]"
-            for x, a, b in given
-        ]
+        self.lines[at:at] = _phis(given, before, latch)
         self.label(f"{label}.end")
         self.names = outside
         for n in carried:
             self.names[n] = self.meet([(outside[n], before), (ends[n], latch)])
+
+    def repeat(self, test: ast.expr, body: list[ast.stmt]) -> None:
+        """Do it while a test holds; what was named before may change on the way."""
+        label, before = f"while{self.fresh()}", self.block
+        carried = {n: self.names[n] for n in self.changed(body)}
+        self.put(f"br label %{label}")
+        self.label(label)
+        at = len(self.lines)
+        self.names |= {n: Number(f"%{label}.{n}.", x.kind) for n, x in carried.items()}
+        held = dict(self.names)
+        more = self.truth(self.plain(test))
+        self.put(f"br i1 {more.name}, label %{label}.again, label %{label}.end")
+        self.label(f"{label}.again")
+        self.statements(body)
+        given = [(held[n], x, self.names[n]) for n, x in carried.items()]
+        self.put(f"br label %{label}")
+        self.lines[at:at] = _phis(given, before, self.block)
+        self.label(f"{label}.end")
+        self.names = held
 
     def branch(self, test: Number, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
         """Go one way or the other; what was named before may change on the way."""
@@ -239,6 +258,14 @@ class _Writer(Expressions):
             return made
         held = f"{result(function.gives)} {made.name}"
         return [self.let(kind, f"extractvalue {held}, {i}") for i, kind in enumerate(kinds)]
+
+
+def _phis(given: list[tuple[Number, Number, Number]], before: str, latch: str) -> list[str]:
+    """Numbers that are others when a loop begins than when it goes on."""
+    return [
+        f"  {x.name} = phi {TYPES[x.kind]} [{a.name}, %{before}], [{b.name}, %{latch}]"
+        for x, a, b in given
+    ]
 
 
 def _loaded(target: ast.expr) -> ast.expr:
