@@ -114,7 +114,9 @@ def _play_loop(source: Source, at: int, job: int) -> None:
     rows, columns, jobs = _at(at, "i8", (3,)).tolist()
     addresses = _at(at, "i8", (3 + len(source.arguments),)).tolist()[3:]
     shapes = {"full": (rows, columns), "row": (columns,), "column": (rows,), "scalar": (1,)}
-    wanted = [(x.value.dtype, shapes[how]) for x, how in zip(source.inputs, source.roles, strict=True)]
+    wanted = [
+        (x.value.dtype, shapes[how]) for x, how in zip(source.inputs, source.roles, strict=True)
+    ]
     wanted += [(x.dtype, (jobs, columns)) for x in source.scratch]
     wanted += [(x.value.dtype, (rows, columns)) for x in source.outputs]
     found = [_at(at, *how) for at, how in zip(addresses, wanted, strict=False)]

@@ -133,8 +133,9 @@ def fuser() -> Any:
         return None
     from ldl_numpy.engine import dumps
     from ldl_numpy.program import fuse_and_link
+    from ldl_numpy.threads import threads
 
-    dumps()  # says what is wrong with LDL_DUMP before anything is recorded
+    dumps(), threads()  # say what is wrong with the environment before anything is recorded
     return fuse_and_link
 
 

@@ -26,7 +26,9 @@ LARGE = 2**22
 @cache
 def available() -> bool:
     """Whether both products were found and multiply; compiled code may then call them."""
-    return bool(address("f4") and address("f8") and _multiplies(find("cblas_sgemm"), ctypes.c_float))
+    return bool(
+        address("f4") and address("f8") and _multiplies(find("cblas_sgemm"), ctypes.c_float)
+    )
 
 
 @cache

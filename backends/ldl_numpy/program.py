@@ -22,7 +22,7 @@ from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Op, Ref, Value
 from ldl.random import Stream
-from ldl_numpy import blas, pool
+from ldl_numpy import blas, threads
 from ldl_numpy.engine import addresses
 from ldl_numpy.philox import DRAW, LEAST
 from ldl_numpy.player import players
@@ -99,7 +99,7 @@ class _Program:
                     self._point(array)
         elif isinstance(op.run, Draw):
             size = op.outputs[0].value.array.size
-            jobs = pool.jobs(size, LEAST)
+            jobs = threads.jobs(size, LEAST)
             self.calls.append((DRAW, start, jobs))
             self.words += [size, jobs]
             self._point(op.outputs[0])
@@ -109,7 +109,7 @@ class _Program:
             a, b, out = (self._look(x) for x in (*op.inputs, *op.outputs))
             kind = kind_of(out.dtype)
             (m, n), k = out.shape, a.shape[1]
-            down, across = blas.blocks(m, n, pool.jobs(m * n * k, blas.LEAST))
+            down, across = blas.blocks(m, n, threads.jobs(m * n * k, blas.LEAST))
             self.calls.append((blas.product(kind), start, down * across))
             self.words += [not x.flags.c_contiguous for x in (a, b)]
             self.words += [m, n, k, down, across]
@@ -146,7 +146,7 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
         np.array([first, n, *(x for spot in spots for x in spot)], np.int64) for n, spots in moved
     ]
     play, point = players()
-    all_of_it = ctypes.c_void_p(played.ctypes.data), pool.address()
+    all_of_it = ctypes.c_void_p(played.ctypes.data), threads.address()
     spots = [ctypes.c_void_p(array.ctypes.data) for array in points]
     last: list[Any] = [None] * len(points)
 

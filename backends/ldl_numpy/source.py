@@ -10,7 +10,7 @@ import numpy as np
 from ldl.compiler.body import Body, kind_of
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Ref, Value
-from ldl_numpy.pool import jobs
+from ldl_numpy.threads import jobs
 
 LEAST = 12_288
 """Elements that are worth a job of their own."""

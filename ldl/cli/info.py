@@ -37,6 +37,7 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "LDL_DATA_DIR",
     "LDL_JIT",
+    "LDL_THREADS",
     "LDL_DUMP",
 )
 
