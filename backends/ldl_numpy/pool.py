@@ -35,8 +35,8 @@ A ticket holds in its lower half how many jobs nobody has claimed, in its upper 
 the piece of work: who compares and swaps it claims a job of this piece or none."""
 
 JOBS, PIECE = 2**32 - 1, 2**32
-TRIES = 2000
-"""How often one looks before one sleeps: for about 50 us."""
+TRIES = 4000
+"""How often one looks before one sleeps: for about 100 us."""
 
 PAUSE = {
     "x86_64": "call void @llvm.x86.sse2.pause()",

@@ -61,9 +61,9 @@ def threads() -> int:
     return wanted if given else int(found["openblas_get_num_threads"]())
 
 
-def jobs(size: int, least: int) -> int:
+def jobs(size: int, least: int, each: int = EACH) -> int:
     """In how many jobs to cut work of a size of which `least` is worth a job of its own."""
-    return max(1, min(EACH * threads(), size // least)) if threads() > 1 else 1
+    return max(1, min(each * threads(), size // least)) if threads() > 1 else 1
 
 
 def address() -> int:
