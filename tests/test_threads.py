@@ -74,7 +74,8 @@ def counting() -> int:
 
 def train(batch: int, steps: int = 3) -> list[np.ndarray[Any, Any]]:
     ldl.manual_seed(3)
-    model = nn.Sequential(nn.Linear(200, 160), nn.Tanh(), nn.Linear(160, 200), nn.Sigmoid())
+    sides = nn.Linear(200, 160), nn.Linear(160, 200)
+    model = nn.Sequential(sides[0], nn.Tanh(), nn.Dropout(0.2), sides[1], nn.Sigmoid())
     step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model))
     x = np.random.default_rng(0).random((batch, 200), "float32")
     losses = [np.asarray(step(x, x)) for _ in range(steps)]

@@ -67,7 +67,7 @@ LEAST = 2**18
 """Multiplications that are worth a job of their own: 5 us of a processor."""
 
 MUCH = 2**25
-"""Multiplications, half a millisecond's, from which on a thread gets one block and no more: OpenBLAS
+"""Multiplications, half a millisecond's, from which on a thread gets one block and no more: BLAS
 copies rows of A and columns of B for each."""
 
 SIDE = 16
