@@ -23,9 +23,7 @@ examples:
   ldl denoise --data mnist --hidden 128 --noise gaussian:0.3 --epochs 10 --out runs/mnist
       all of MNIST (downloaded once, or from the folder mnist of LDL_DATA_DIR)
   ldl denoise --out runs/mnist --resume
-      go on with a run that was stopped; the result is the same as if it had not been
-
-Where other programs compute too, OMP_NUM_THREADS=1 ldl denoise ... may be several times faster."""
+      go on with a run that was stopped; the result is the same as if it had not been"""
 
 
 def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
