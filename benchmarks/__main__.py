@@ -49,7 +49,7 @@ def comparisons(task: Task) -> None:
         "layers": (workloads.LAYERS, workloads.TINY_LAYERS),
         "predictions": (workloads.ONE_ROW, workloads.TINY_ROW),
     }[task.name][args.quick]
-    rules = task.rules(rounds=(4, 200), block=0.05, calls=(2, 5000), pause=0.03, fresh=True)
+    rules = task.rules(rounds=(3, 200), block=0.05, calls=(1, 5000), warm=1, pause=0.05, fresh=True)
     with task.workers() as workers:
         steps.measure(
             *(task.content, chosen(list(every), args.workload), ["float32"]),
@@ -75,12 +75,12 @@ def kernels(task: Task) -> str:
 
 PARTS = {
     "steps": Part(
-        4.8, "training steps of nets beside other libraries, and their memory", comparisons
+        4.9, "training steps of nets beside other libraries, and their memory", comparisons
     ),
-    "layers": Part(1.2, "the same of layers that a user writes: norms, softmax", comparisons),
-    "predictions": Part(0.9, "one row's, beside ONNX Runtime and others", comparisons),
-    "cold": Part(2.2, "imports, sizes, first step, first epoch, new batch sizes", cold),
-    "kernels": Part(0.7, "ldl's kernels, layers and losses one by one", kernels),
+    "layers": Part(1.5, "the same of layers that a user writes: norms, softmax", comparisons),
+    "predictions": Part(0.6, "one row's, beside ONNX Runtime and others", comparisons),
+    "cold": Part(2.1, "imports, sizes, first step, first epoch, new batch sizes", cold),
+    "kernels": Part(0.4, "ldl's kernels, layers and losses one by one", kernels),
 }
 
 
@@ -124,6 +124,7 @@ SUITE = Suite(
     "benchmarks",
     *(DESCRIPTION, EPILOG, PARTS),
     most=9.5,
+    seconds=8.0,
     look=look,
     kind=kind,
     listing=listing,

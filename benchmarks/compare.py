@@ -20,6 +20,9 @@ from benchmarks.reference import verdict
 from benchmarks.worker import address
 from benchmarks.workloads import Workload
 
+FIRST = 2
+"""Rounds before slow ones are built, so that figures are there whatever these do."""
+
 CLOCKS = ("events", "wall", "cpu")
 """Of the device, of the host, and the processor time of an implementation's process."""
 
@@ -39,7 +42,7 @@ class Rules:
     calls: tuple[int, int] = (5, 5000)
     """In a block, at least and at most."""
     warm: int = 3
-    """Untimed calls before a block."""
+    """Untimed calls before a block, unless its calls are the least, being slow."""
     pause: float = 0.0
     """Seconds between blocks. OpenBLAS's threads and others spin for milliseconds after their last
     work, and would slow the next implementation down."""
@@ -76,7 +79,8 @@ class Workers:
     def of(self, own: Implementation) -> Asked:
         """The one of an implementation, a new one where that has ended."""
         if own.name not in self.started or not self.started[own.name].alive:
-            self.started[own.name] = self.start(self.kind, self.say, own.environment)
+            packages = *own.needs, *own.uses
+            self.started[own.name] = self.start(self.kind, self.say, own.environment, packages)
         return self.started[own.name]
 
     def plain(self) -> Asked:
@@ -116,9 +120,9 @@ class Comparison:
     def run(self) -> None:
         """Build, check and time them.
 
-        The slow ones are built when the others have taken their turns, as many as they must, and
-        then all take turns.
+        The slow ones are built when the others have figures, and then all take turns.
         """
+        first = replace(self.rules, seconds=0.0, rounds=(FIRST, FIRST))
         fast = [own for own in self.implementations if not own.slow]
         slow = [own for own in self.implementations if own.slow]
         self.calls: dict[str, int] = {}
@@ -132,7 +136,7 @@ class Comparison:
                     self.workers.of(own)  # they import at the same time
             for own in group:
                 self._enter(own)
-            self._turns(replace(self.rules, seconds=0.0) if slow and group is fast else self.rules)
+            self._turns(first if slow and group is fast else self.rules)
         for own in self.ready.values():
             self._leave(own)
 
@@ -214,7 +218,8 @@ class Comparison:
             once = tried["times"]["wall"] / least
             self.calls[name] = max(least, min(most, ceil(rules.block / max(once, 1e-9))))
         sleep(rules.pause)
-        found = self._ask(own, rules.build, "block", self.calls[name], rules.warm)
+        warm = rules.warm if self.calls[name] > least else 0
+        found = self._ask(own, rules.build, "block", self.calls[name], warm)
         if found is not None:
             add(row, self.calls[name] * self.steps[name], found["times"], *found["how"])
 

@@ -15,9 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic, time
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Say = Callable[[str], None]
 Save = Callable[[], None]
@@ -102,13 +105,18 @@ class NoAnswerError(Exception):
 
 
 class Process:
-    """A worker on a device, "cpu" or "cuda", that `ask` calls functions in."""
+    """A worker on a device, "cpu" or "cuda", that `ask` calls functions in.
 
-    def __init__(self, kind: str, say: Say, more: Mapping[str, str] | None = None) -> None:
+    It has the variables `more`, and imports packages before it is asked.
+    """
+
+    def __init__(
+        self, kind: str, say: Say, more: Mapping[str, str] = EMPTY, packages: tuple[str, ...] = ()
+    ) -> None:
         self._said: deque[str] = deque(maxlen=1)
-        command = [sys.executable, "-m", "benchmarks.worker", kind]
+        command = [sys.executable, "-m", "benchmarks.worker", kind, *packages]
         pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self._process = _start(command, more or {}, **pipes)
+        self._process = _start(command, more, **pipes)
         self._answers: SimpleQueue[str | None] = SimpleQueue()
 
         def told(line: str) -> None:

@@ -71,6 +71,8 @@ class Suite:
     parts: dict[str, Part]
     most: float
     """Minutes for everything that is asked for, where nothing else is said."""
+    seconds: float
+    """Of a comparison's rounds, likewise."""
     look: Callable[[bool, float], dict[str, Any]]
     """The machine, looked at until a moment: "missing" and "faulty" say why nothing can be run,
     "able" which parts can all the same, "folder" the name of its folder of results."""
@@ -98,7 +100,10 @@ def parser(suite: Suite) -> argparse.ArgumentParser:
         "--minutes", type=float, help=f"for everything (default: of the parts, {suite.most:g})"
     )
     made.add_argument(
-        "--seconds", type=float, default=4.0, help="of a comparison's rounds (default %(default)g)"
+        "--seconds",
+        type=float,
+        default=suite.seconds,
+        help="of a comparison's rounds (default %(default)g)",
     )
     made.add_argument(
         "--build",

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from time import perf_counter
@@ -73,8 +74,6 @@ def _enter(
     own = find(where, workload.predict)
     if missing := own.available():
         raise Refused(missing)
-    for package in (*own.needs, *filter(find_spec, own.uses)):
-        import_module(package)
     device.precision = precision
     own.set_precision(precision)
     batches, weights = own.place(workload.batches(seed), device), workload.weights()
@@ -138,8 +137,8 @@ def leave(device: Device) -> None:
         device.tidy()
 
 
-def main(kind: str) -> int:
-    """Answer until there is nothing more to read."""
+def main(kind: str, *packages: str) -> int:
+    """Import packages, where they are, then answer until there is nothing more to read."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -149,6 +148,9 @@ def main(kind: str) -> int:
     def progress(value: Any) -> None:
         write({"progress": value})
 
+    for package in filter(find_spec, packages):
+        with suppress(Exception):  # who needs it will say so
+            import_module(package)
     device: Device | None = None
     for line in sys.stdin:
         try:

@@ -126,7 +126,7 @@ BY_NAME: dict[str, Any] = {own.name: own for own in IMPLEMENTATIONS}
 class Local:
     """Stands for a worker's process: it answers in this one, on a device of its own."""
 
-    def __init__(self, kind: Any = "cpu", say: Any = print, more: Any = None) -> None:
+    def __init__(self, kind: Any = "cpu", *ignored: Any) -> None:
         self.device = kind() if callable(kind) else Device()
         self.alive = True
 

@@ -171,6 +171,7 @@ SUITE = Suite(
     "benchmarks.gpu",
     *(DESCRIPTION, EPILOG, PARTS),
     most=8.0,
+    seconds=4.0,
     look=check.outside,
     kind=lambda args: "cpu" if args.quick else "cuda",
     listing=listing,
