@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from itertools import pairwise
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
 from tempfile import TemporaryDirectory
 from time import perf_counter, time
 from typing import Any
@@ -19,16 +16,13 @@ from typing import Any
 from benchmarks import implementations
 from benchmarks.device import Device
 from benchmarks.formats import seconds_text
+from benchmarks.fresh import imports, run, sizes, summary
 from benchmarks.implementation import Implementation, matches
 from benchmarks.names import TRAIN_STEP, WITHOUT
-from benchmarks.process import environment
 from benchmarks.suite import Task
 from benchmarks.worker import address, find
 from benchmarks.workloads import by_name
 
-IMPORTS = ("numpy", "ldl", "llvmlite.binding", "jax", "sklearn.neural_network", "torch")
-IMPORTS += ("onnxruntime",)
-SIZES = ("numpy", "ldl", "llvmlite", "jax", "optax", "scikit-learn", "torch", "onnxruntime")
 ROWS, BATCH = 4000, 32
 OTHER_SIZES = tuple(range(40, 140, 5))
 """Twenty other sizes of a batch, one after another."""
@@ -51,82 +45,6 @@ STAGES = {
     ),
 }
 """Functions whose time, but for that of others of them inside it, is a stage of a first step."""
-
-
-def _run(arguments: list[str], more: dict[str, str] | None = None) -> tuple[float, str]:
-    """Seconds from the start to the first line of output, and that line; it is told the start."""
-    start = perf_counter()
-    with Popen(
-        [sys.executable, *arguments, repr(start)],
-        env=environment() | {"PYTHONDONTWRITEBYTECODE": ""} | (more or {}),
-        stdout=PIPE,
-        stderr=DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        seconds = perf_counter() - start
-        process.stdout.read()
-    return seconds, line.strip()
-
-
-def _summary(times: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(times), "minimum": min(times)}
-
-
-def imports(count: int) -> dict[str, dict[str, Any]]:
-    """Import times; the first of each, which fills the system's cache, is not counted."""
-    rows: dict[str, dict[str, Any]] = {}
-    for name in IMPORTS:
-        code = f"from time import perf_counter as t; a = t(); import {name}; print(t() - a)"
-        lines = [_run(["-c", code])[1] for _ in range(count + 1)][1:]
-        times = [float(line) for line in lines if line]
-        rows[name] = _summary(times) if times else {"reason": "cannot be imported here"}
-    return rows
-
-
-def _requirements(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
-    """The distribution of that name and, at any depth, those it requires without extras."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    key = canonicalize_name(name)
-    if key not in found:
-        try:
-            found[key] = distribution(name)
-        except PackageNotFoundError:
-            return found
-        for text in found[key].requires or []:
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                _requirements(requirement.name, found)
-    return found
-
-
-def _bytes(dist: Distribution) -> int:
-    """The size of its files; of an editable installation, of its source folders."""
-    url = json.loads(dist.read_text("direct_url.json") or "{}")
-    if url.get("dir_info", {}).get("editable"):
-        root = Path(__file__).parent.parent
-        files = [p for part in ("ldl", "backends") for p in (root / part).rglob("*.*")]
-    else:
-        files = [Path(str(file.locate())) for file in dist.files or []]
-    return sum(path.stat().st_size for path in files if path.exists())
-
-
-def sizes() -> dict[str, dict[str, int]]:
-    """Installed sizes in bytes."""
-    shared = set(_requirements("numpy", {}))
-    rows = {}
-    for name in SIZES:
-        if closure := _requirements(name, {}):
-            each = {key: _bytes(dist) for key, dist in closure.items()}
-            rows[name] = {
-                "own": next(iter(each.values())),
-                "closure": sum(each.values()),
-                "beyond_numpy": sum(v for k, v in each.items() if k not in shared),
-            }
-    return rows
 
 
 def _data(path: Path) -> str:
@@ -168,7 +86,7 @@ def train(where: list[str], path: str, others: int, start: float) -> dict[str, f
     return found
 
 
-def starts(count: int, own: Implementation, data: str, cache: str) -> dict[str, Any]:
+def starts(count: int, own: Implementation, data: str, cache: str, until: float) -> dict[str, Any]:
     """From starting Python to the end of the first step, and of the first epoch.
 
     First with empty compile caches, then `count` times with full ones.
@@ -176,13 +94,13 @@ def starts(count: int, own: Implementation, data: str, cache: str) -> dict[str, 
     more = {name: cache for name in CACHES} | {**own.environment}
     command = ["-m", "benchmarks.cold", data, *address(own)]
     counts = [0, 0 if own.slow else len(OTHER_SIZES), *[0] * (count - 1)]
-    lines = [_run([*command, str(others)], more)[1] for others in counts]
+    lines = [run([*command, str(others)], until, more) for others in counts]
     if not all(lines):
-        return {"reason": "it could not train here"}
+        return {"reason": "it could not train here, or not in time"}
     fresh, *full = map(json.loads, lines)
     row: dict[str, Any] = {"loss": fresh["loss"]}
     for key in ("first_step", "epoch"):
-        row[key] = _summary([one[key] for one in full]) | {"fresh": fresh[key]}
+        row[key] = summary([one[key] for one in full]) | {"fresh": fresh[key]}
     if counts[1]:
         row["new_sizes"] = max(0.0, full[0]["new"] - full[0]["again"])
     return row
@@ -270,11 +188,11 @@ def stages(marks: list[float]) -> None:
     print(json.dumps(found | {"in all": sum(found.values()), "a later step": last}), flush=True)
 
 
-def ldl_stages(count: int) -> dict[str, dict[str, float]]:
+def ldl_stages(count: int, until: float) -> dict[str, dict[str, float]]:
     """Of ldl with and without its compiler of loops: the least of each stage."""
     rows = {}
     for name, more in ((TRAIN_STEP, {}), (WITHOUT + "the JIT", {"LDL_JIT": "0"})):
-        made = [_run(["-c", SCRIPT], more)[1] for _ in range(count + 1)]
+        made = [run(["-c", SCRIPT], until, more) for _ in range(count + 1)]
         if all(made):
             found = [json.loads(line) for line in made]
             rows[name] = {stage: min(one[stage] for one in found) for stage in found[0]}
@@ -284,11 +202,11 @@ def ldl_stages(count: int) -> dict[str, dict[str, float]]:
 def measure(task: Task) -> str | None:
     """All of it."""
     content, count = task.content, 1 if task.args.quick else 3
-    content["imports"] = imports(count)
+    content["imports"] = imports(count, task.until)
     for name, row in content["imports"].items():
         task.say(f"  import {name:24} {row.get('reason') or seconds_text(row['median'])}")
     content["sizes"] = sizes()
-    content["stages"] = ldl_stages(count)
+    content["stages"] = ldl_stages(count, task.until)
     task.save()
     rows = content["starts"] = {}
     with TemporaryDirectory() as folder:
@@ -301,7 +219,9 @@ def measure(task: Task) -> str | None:
                 continue
             if time() > task.until:
                 return "out of time"
-            row = rows[own.name] = starts(count, own, data, str(Path(folder, f"cache{number}")))
+            row = rows[own.name] = starts(
+                count, own, data, str(Path(folder, f"cache{number}")), task.until
+            )
             if "reason" in row:
                 task.say(f"  {own.name}: {row['reason']}")
                 continue

@@ -79,12 +79,14 @@ def _reader(lines: Any, take: Callable[[str], Any]) -> threading.Thread:
     return thread
 
 
-def stream(command: list[str], until: float, say: Say) -> int | None:
+def stream(
+    command: list[str], until: float, say: Say, more: Mapping[str, str] = EMPTY
+) -> int | None:
     """Run a command and say its lines as they come; its exit code, None where time was up.
 
     It and what it started are ended when the time is up, or when this process is interrupted.
     """
-    process = _start(command, {}, stderr=subprocess.STDOUT)
+    process = _start(command, more, stderr=subprocess.STDOUT)
     reader = _reader(process.stdout, say)
     try:
         return process.wait(max(0.0, until - time()))

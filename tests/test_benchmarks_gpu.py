@@ -24,7 +24,7 @@ from benchmarks.steps import in_order
 from benchmarks.suite import Task
 from benchmarks.workloads import GPU_NETS, TINY
 from planted import Local
-from test_benchmarks_compare import Mortal
+from test_benchmarks_failures import Mortal
 
 NET = TINY[0]
 
