@@ -31,7 +31,7 @@ def backend(request: Any, monkeypatch: Any) -> Any:
     elif request.param == "plain":
         monkeypatch.setattr(ldl_numpy, "fuser", lambda: None)
     if request.param != "copied":
-        monkeypatch.setattr("ldl_numpy.record.SMALL", 0)
+        monkeypatch.setattr("ldl.compiler.plan.SMALL", 0)
     return CudaOnHost() if request.param == "device" else ldl.get_backend("numpy")
 
 

@@ -43,7 +43,7 @@ def network() -> nn.Sequential:
 def test_a_prediction_that_was_interrupted_answers_for_no_other_input(
     small: int, how: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("ldl_numpy.record.SMALL", small)
+    monkeypatch.setattr("ldl.compiler.plan.SMALL", small)
     model = network()
     predictor = ldl.Predictor(model)
     expected = [predictor(x) for x in ROWS[:3]]

@@ -164,7 +164,7 @@ def test_several_shapes_are_alive_at_once(how: str) -> None:
 def test_new_arrays_of_a_known_shape_are_read_wherever_they_lie(
     small: int, how: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("ldl_numpy.record.SMALL", small)
+    monkeypatch.setattr("ldl.compiler.plan.SMALL", small)
     played, own = pair(network, nn.CrossEntropyLoss)
     wide = rng.random((10, 12)).astype("float32")
     batches = [X[:10], X[10:20].copy(), np.asfortranarray(X[20:30]), wide[:, ::2], X[:10]]

@@ -14,9 +14,6 @@ from ldl.compiler.plan import Fuse, Plan
 from ldl.compiler.recorded import Recorded
 from ldl.nn.module import Differentiable
 
-SMALL = 2**14
-"""Bytes of an input that are copied sooner than a plan is told where they lie."""
-
 
 class PlannedStep(Recorded):
     """A function ready to be played: `recording(*inputs)` gives what the function would."""
@@ -30,8 +27,6 @@ class PlannedStep(Recorded):
     ) -> None:
         held = {id(x): np.array(x, order="C") for x in inputs}  # one may be an array of the parts'
         inputs = [held[id(x)] for x in inputs]
-        self._small = [x if x.nbytes <= SMALL else None for x in inputs]
-        """Of each input the array that it is copied to, where that takes no longer than to bind."""
         traced = dry_run(function, parts, inputs, _itself)
         super().__init__(function, parts, traced)
         values = [traced.trace.external(array) for array in inputs]
@@ -44,18 +39,10 @@ class PlannedStep(Recorded):
 
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
-        self._play(*map(_placed, inputs, self._small))
+        self._play(*inputs)
         self.leave_flags()
         return tuple([r[()] if r.ndim == 0 else r for r in self._plan.results])
 
 
 def _itself(array: Host) -> Host:
     return array
-
-
-def _placed(x: Host, place: Host | None) -> Host:
-    """The array in C order, which is how a plan reads its inputs, or a copy in its place."""
-    if place is not None:
-        place[...] = x
-        return place
-    return x if x.flags.c_contiguous else np.ascontiguousarray(x)

@@ -15,6 +15,9 @@ from ldl.prepared import play
 
 Fuse = Callable[[list[Op], set[Value]], list[Op]]
 
+SMALL = 2**14
+"""Bytes of an input that are copied sooner than a plan is told where they lie."""
+
 
 class Place:
     """Where a plan's arrays are: on the host."""
@@ -39,7 +42,7 @@ class Plan:
     which a result or an external array depends are done, and of copies those that somebody could
     tell from the source; memory is used again as soon as its last reader has run. A run with other
     input arrays, of the same shapes, reads those; copies of those that may lie where it writes, as
-    a gradient and an earlier result do.
+    a gradient and an earlier result do, and of small ones, which it writes to the first's memory.
     `does` names what is done, in order; what can be linked is then one call.
     """
 
@@ -61,6 +64,7 @@ class Plan:
         memory.check(ops, results)
         self.bytes = memory.bytes
         self._last: list[Any] = [value.external for value in inputs]
+        self._places = [x if x.nbytes <= SMALL else None for x in self._last]
         self.bytes += sum(array.nbytes for array in {id(x): x for x in self._last}.values())
         self.does = [op.ufunc for op in ops]
         self.streams = [op.run.stream for op in ops if isinstance(op.run, Draw)]
@@ -96,10 +100,15 @@ class Plan:
     def __call__(self, *inputs: Host) -> None:
         """Do everything, for these inputs; the results stand in `results` until the next run."""
         for i, array in enumerate(inputs):
-            if array is not self._last[i]:
+            place = self._places[i]
+            if place is not None:
+                place[...] = array
+            elif array is not self._last[i]:
                 self._last[i] = None  # an interrupt may leave a part of them bound
-                meets = any(np.may_share_memory(array, written) for written in self._written)
-                read = array.copy() if meets else array
+                copied = not array.flags.c_contiguous or any(
+                    np.may_share_memory(array, written) for written in self._written
+                )
+                read = array.copy() if copied else array
                 for bound in self._rebind[i]:
                     _bind(read, *bound)
                 self._last[i] = read
