@@ -42,7 +42,7 @@ class Rules:
     calls: tuple[int, int] = (5, 5000)
     """In a block, at least and at most."""
     warm: int = 3
-    """Untimed calls before a block, unless its calls are the least, being slow."""
+    """Untimed calls before a block, though fewer than it has."""
     pause: float = 0.0
     """Seconds between blocks. OpenBLAS's threads and others spin for milliseconds after their last
     work, and would slow the next implementation down."""
@@ -218,7 +218,7 @@ class Comparison:
             once = tried["times"]["wall"] / least
             self.calls[name] = max(least, min(most, ceil(rules.block / max(once, 1e-9))))
         sleep(rules.pause)
-        warm = rules.warm if self.calls[name] > least else 0
+        warm = min(rules.warm, self.calls[name] - 1)
         found = self._ask(own, rules.build, "block", self.calls[name], warm)
         if found is not None:
             add(row, self.calls[name] * self.steps[name], found["times"], *found["how"])

@@ -12,7 +12,6 @@ from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks.how import GRAPH, HOST, KERNELS
-from benchmarks.machine import smi
 
 Call = Callable[[], Any]
 
@@ -104,10 +103,6 @@ class Device:
     def tidy(self) -> None:
         """Give back what the libraries hold for later."""
 
-    def clocks(self) -> dict[str, str]:
-        """What nvidia-smi says at this moment."""
-        return {}
-
     def block(
         self, library: str, call: Call, count: int, wait: Callable[[Any], Any] = nothing
     ) -> dict[str, float]:
@@ -154,12 +149,6 @@ class Cuda(Device):
         import cupy
 
         self.cupy = cupy
-
-    @property
-    def name(self) -> str:
-        """The device's name."""
-        runtime = self.cupy.cuda.runtime
-        return str(runtime.getDeviceProperties(runtime.getDevice())["name"].decode())
 
     def alive(self) -> bool:
         """Whether a small sum still comes out right."""
@@ -232,10 +221,6 @@ class Cuda(Device):
             graph.launch()
 
         return replay
-
-    def clocks(self) -> dict[str, str]:
-        """What nvidia-smi says at this moment."""
-        return smi()
 
     def tidy(self) -> None:
         """Empty the pools of both libraries."""

@@ -43,34 +43,14 @@ def _positive(backend: ldl.Backend, *shape: int) -> Any:
     return backend.asarray(np.random.default_rng(1).random(shape, dtype=np.float32) + 0.1)
 
 
-def _matmul(b: ldl.Backend) -> Call:
-    x, w, out = _array(b, BATCH, WIDE), _array(b, WIDE, NARROW), _array(b, BATCH, NARROW)
-    return lambda: b.matmul(x, w, out=out)
+def _over(call: Callable[..., Any], *shapes: tuple[int, ...]) -> Callable[[ldl.Backend], Call]:
+    """A case that calls `call(backend, *arrays)` on arrays of these shapes."""
 
+    def case(b: ldl.Backend) -> Call:
+        arrays = [_array(b, *shape) for shape in shapes]
+        return lambda: call(b, *arrays)
 
-def _linear(b: ldl.Backend) -> Call:
-    x, w, bias = _array(b, BATCH, WIDE), _array(b, WIDE, NARROW), _array(b, NARROW)
-    return lambda: b.linear(x, w, bias)
-
-
-def _sum_rows(b: ldl.Backend) -> Call:
-    x, out = _array(b, BATCH, WIDE), _array(b, WIDE)
-    return lambda: b.sum_rows(x, out=out)
-
-
-def _sigmoid(b: ldl.Backend) -> Call:
-    x = _array(b, BATCH, WIDE)
-    return lambda: b.sigmoid(x)
-
-
-def _log_softmax(b: ldl.Backend) -> Call:
-    x = _array(b, BATCH, WIDE)
-    return lambda: b.log_softmax(x)
-
-
-def _normal_tail(b: ldl.Backend) -> Call:
-    x = _array(b, BATCH, WIDE)
-    return lambda: b.normal_tail(x)
+    return case
 
 
 def _take(b: ldl.Backend) -> Call:
@@ -79,19 +59,12 @@ def _take(b: ldl.Backend) -> Call:
     return lambda: b.take(x, index)
 
 
-def _uniform(b: ldl.Backend) -> Call:
-    stream = random.Stream(0, random.NOISE)
-    return lambda: b.uniform((BATCH, WIDE), "float32", stream.next())
+def _drawn(name: str) -> Callable[[ldl.Backend], Call]:
+    def case(b: ldl.Backend) -> Call:
+        stream, draw = random.Stream(0, random.NOISE), getattr(b, name)
+        return lambda: draw((BATCH, WIDE), "float32", stream.next())
 
-
-def _normal(b: ldl.Backend) -> Call:
-    stream = random.Stream(0, random.NOISE)
-    return lambda: b.normal((BATCH, WIDE), "float32", stream.next())
-
-
-def _sum_squares(b: ldl.Backend) -> Call:
-    x = _array(b, PARAMETERS)
-    return lambda: b.sum_squares(x)
+    return case
 
 
 def _settle(b: ldl.Backend) -> Call:
@@ -112,17 +85,19 @@ def _optimizer(make: Callable[[list[nn.Parameter]], optim.Optimizer]) -> Callabl
     return case
 
 
+ROWS, MATRIX, HIDDEN = (BATCH, WIDE), (WIDE, NARROW), (BATCH, NARROW)
+
 KERNELS: dict[str, Callable[[ldl.Backend], Call]] = {
-    "matmul": _matmul,
-    "linear": _linear,
-    "sum_rows": _sum_rows,
-    "sigmoid": _sigmoid,
-    "log_softmax": _log_softmax,
-    "normal_tail": _normal_tail,
+    "matmul": _over(lambda b, x, w, out: b.matmul(x, w, out=out), ROWS, MATRIX, HIDDEN),
+    "linear": _over(lambda b, x, w, bias: b.linear(x, w, bias), ROWS, MATRIX, (NARROW,)),
+    "sum_rows": _over(lambda b, x, out: b.sum_rows(x, out=out), ROWS, (WIDE,)),
+    "sigmoid": _over(lambda b, x: b.sigmoid(x), ROWS),
+    "log_softmax": _over(lambda b, x: b.log_softmax(x), ROWS),
+    "normal_tail": _over(lambda b, x: b.normal_tail(x), ROWS),
     "take": _take,
-    "uniform": _uniform,
-    "normal": _normal,
-    "sum_squares": _sum_squares,
+    "uniform": _drawn("uniform"),
+    "normal": _drawn("normal"),
+    "sum_squares": _over(lambda b, x: b.sum_squares(x), (PARAMETERS,)),
     "settle": _settle,
     "sgd_step": _optimizer(lambda p: optim.SGD(p, lr=1e-3, momentum=0.9)),
     "rmsprop_step": _optimizer(lambda p: optim.RMSprop(p, lr=1e-3)),

@@ -11,6 +11,7 @@ from benchmarks.compare import Comparison, Rules, Workers, main_clock, timed
 from benchmarks.formats import seconds_text
 from benchmarks.how import manner
 from benchmarks.implementation import Implementation
+from benchmarks.machine import smi
 from benchmarks.process import Save, Say
 from benchmarks.reference import reference
 from benchmarks.workloads import Workload
@@ -52,7 +53,7 @@ def measure(
                 *(workload, precision, implementations(workload), seed, known[workload.name]),
                 *(rules, ends, workers, one["rows"], save, say),
             ).run()
-        one["status"] = "done"
+        one |= {"status": "done", "nvidia_smi": smi()}  # its clocks, while it is warm
         save()
         for name, row in timed(one["rows"]):
             clock = main_clock(row)
