@@ -26,7 +26,7 @@ from benchmarks.kernel_cases import (
     loss_call,
     loss_cases,
 )
-from benchmarks.names import EAGER, TRAIN_STEP
+from benchmarks.names import EAGER, FLOOR, TRAIN_STEP
 from benchmarks.workloads import GPU_NETS, LAYERS, NETS, ONE_ROW, TINY, TINY_LAYERS, Workload
 from catalog import LOSSES, ROWS
 from ldl import nn
@@ -224,6 +224,12 @@ def test_names_of_implementations_are_distinct() -> None:
         for workload in (NET, ONE_ROW[0]):
             names = [own.name for own in implementations.of(suite, workload)]
             assert len(names) == len(set(names))
+
+
+def test_where_time_runs_out_it_is_others_that_are_left_out() -> None:
+    for suite in ("cpu", "gpu"):
+        names = [own.name for own in implementations.of(suite, NET)]
+        assert names[:2] == [FLOOR, TRAIN_STEP]
 
 
 def test_a_tolerance_of_its_own_has_scikit_learn_alone() -> None:
