@@ -63,13 +63,6 @@ def _multiplies(sgemm: Any, real: Any) -> bool:
     return c.tolist() == [5.0, 14.0, 14.0, 50.0]
 
 
-LEAST = 2**18
-"""Multiplications that are worth a job of their own: 5 us of a processor."""
-
-MUCH = 2**25
-"""Multiplications, half a millisecond's, from which on a thread gets one block and no more: BLAS
-copies rows of A and columns of B for each."""
-
 SIDE = 16
 """What sides of blocks are multiples of."""
 
@@ -126,6 +119,18 @@ def product(kind: str) -> str:
     time, products added as processors do at once.
     """
     return _PRODUCT.replace("{SIZE}", kind[1]).replace("KIND", kind)
+
+
+def worth(m: int, n: int, k: int) -> tuple[int, int]:
+    """How many multiplications are worth a block of their own, and of how many blocks a thread
+    should have at most.
+
+    Of one row what is read of B counts. Of many rows a block takes 5 us at least; from half a
+    millisecond on, one for each thread is best, because BLAS copies its rows of A and columns of B.
+    """
+    if m == 1:
+        return 2**16, 1
+    return 2**18, 2 if m * n * k < 2**25 else 1
 
 
 def blocks(m: int, n: int, jobs: int) -> tuple[int, int]:

@@ -109,9 +109,7 @@ class _Program:
             a, b, out = (self._look(x) for x in (*op.inputs, *op.outputs))
             kind = kind_of(out.dtype)
             (m, n), k = out.shape, a.shape[1]
-            jobs = threads.jobs(
-                m * n * k, blas.LEAST, 1 if m * n * k >= blas.MUCH else threads.EACH
-            )
+            jobs = threads.jobs(m * n * k, *blas.worth(m, n, k))
             down, across = blas.blocks(m, n, jobs)
             self.calls.append((blas.product(kind), start, down * across))
             self.words += [not x.flags.c_contiguous for x in (a, b)]
