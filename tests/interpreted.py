@@ -19,7 +19,6 @@ from ldl.compiler.passes import Body
 from ldl.compiler.statements import ROW
 from ldl_cupy.kernels import Kernels
 from ldl_numpy import program
-from ldl_numpy.source import Source
 
 NAMES: dict[str, Any] = {
     "np": np,
@@ -31,42 +30,39 @@ NAMES: dict[str, Any] = {
 for _name in ("exp", "log", "log1p", "expm1", "tanh"):
     for _kind in ("f4", "f8"):
         NAMES[f"{_name}_{_kind}"] = getattr(np, _name)
-NAMES |= {"LEAST": -(2**63), "flush_subnormals": lambda: None, "restore": lambda x: x}
+NAMES |= {
+    "LEAST": -(2**63),
+    "MOST": 2**63 - 1,
+    "flush_subnormals": lambda: None,
+    "restore": lambda x: x,
+}
+
+
+class Memory:
+    """Numbers at an address, as `language.memory` gives them."""
+
+    def __init__(self, kind: Any, address: Any) -> None:
+        self._kind, self._address = np.dtype(kind), int(address)
+
+    def _of(self, i: Any) -> Any:
+        return _at(self._address + int(i) * self._kind.itemsize, self._kind, (1,))
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._of(i)[0]
+
+    def __setitem__(self, i: Any, x: Any) -> None:
+        self._of(i)[0] = x
+
+
+NAMES["memory"] = Memory
 
 
 @cache
-def _part(text: str) -> Any:
-    """The function of a source that does some rows."""
-    start = text.index("def part(")
+def _entry(text: str) -> Any:
+    """The function of a source that does a job."""
     space = dict(NAMES)
-    exec(text[start : text.index("\n\n", start)], space)
-    return space["part"]
-
-
-def interpret(source: Source, rows: int, columns: int, arrays: list[Any], values: Any) -> None:
-    """What a loop does to the arrays of its inputs, outputs and sums, `values` its constants."""
-    count = len(source.inputs) + len(source.outputs)
-    scratch = [np.zeros(columns, x.value.dtype) for x in source.sums]
-    n = len(source.inputs)
-    given = [*arrays[:n], *scratch, *arrays[n:count]]
-    do_share(source, rows, columns, 0, 1, given, values)
-    for r, s in zip(arrays[count:], scratch, strict=True):
-        r[...] = s.reshape(r.shape) if r.size > 1 or r.ndim else s.sum(dtype=np.float64)
-
-
-def do_share(
-    source: Source, rows: int, columns: int, job: int, jobs: int, arrays: list[Any], values: Any
-) -> None:
-    """What a job does to the arrays of a loop's inputs, scratch and outputs."""
-    how = [*source.roles, *["full"] * (len(arrays) - len(source.roles))]
-    flat = [a.reshape(-1) for a in arrays]
-    given = [a[0] if role == "scalar" else a for role, a in zip(how, flat, strict=True)]
-    kinds = (kind for kind, _ in source.constants)
-    numbers = [np.dtype(kind).type(x) for kind, x in zip(kinds, values, strict=True)]
-    n = rows if rows > 1 else columns
-    part = n * job // jobs, n * (job + 1) // jobs
-    with np.errstate(all="ignore"):
-        _part(source.text())(job, *part, rows, columns, *given, *numbers)
+    exec("from __future__ import annotations\n" + text, space)
+    return space["entry"]
 
 
 # ---- the host ------------------------------------------------------------------------------------
@@ -74,14 +70,7 @@ def do_share(
 
 def on_host(monkeypatch: Any) -> None:
     """Programs of the NumPy backend, from now on."""
-    sources: dict[str, Source] = {}
     texts: dict[str, int] = {}
-    made = program.compiled
-
-    def compiled(loop: Loop, stored: set[Value]) -> Op:
-        op = made(loop, stored)
-        sources[op.run.text()] = op.run
-        return op
 
     def addresses(wanted: list[str]) -> list[int]:
         return [texts.setdefault(text, len(texts)) for text in wanted]
@@ -91,15 +80,13 @@ def on_host(monkeypatch: Any) -> None:
         for function, at, jobs in _at((calls.value or 0) + 8, "i8", (count, 3)).tolist():
             text = list(texts)[function]
             for job in range(jobs):
-                if text in sources:
-                    _play_loop(sources[text], at, job)
-                elif "def add(" in text:
-                    _add_shares(text, at)
-                else:
+                if "gemm" in text:
                     _play_product("f4" if "[f4]" in text else "f8", at, job)
+                else:
+                    with np.errstate(all="ignore"):
+                        _entry(text)(Memory("i8", at), job)
 
     _, point = program.players()
-    monkeypatch.setattr(program, "compiled", compiled)
     monkeypatch.setattr(program, "addresses", addresses)
     monkeypatch.setattr(program, "players", lambda: (play, point))
 
@@ -108,31 +95,6 @@ def _at(address: int, kind: Any, shape: tuple[int, ...]) -> Any:
     nbytes = int(np.prod(shape)) * np.dtype(kind).itemsize
     held = (ctypes.c_char * nbytes).from_address(address)
     return np.frombuffer(held, kind).reshape(shape)
-
-
-def _play_loop(source: Source, at: int, job: int) -> None:
-    rows, columns, jobs = _at(at, "i8", (3,)).tolist()
-    addresses = _at(at, "i8", (3 + len(source.arguments),)).tolist()[3:]
-    shapes = {"full": (rows, columns), "row": (columns,), "column": (rows,), "scalar": (1,)}
-    wanted = [
-        (x.value.dtype, shapes[how]) for x, how in zip(source.inputs, source.roles, strict=True)
-    ]
-    wanted += [(x.dtype, (jobs, columns)) for x in source.scratch]
-    wanted += [(x.value.dtype, (rows, columns)) for x in source.outputs]
-    found = [_at(at, *how) for at, how in zip(addresses, wanted, strict=False)]
-    count = len(source.constants)
-    values = _at(addresses[-1], "f8", (count,)) if count else ()
-    do_share(source, rows, columns, job, jobs, found, values)
-
-
-def _add_shares(text: str, at: int) -> None:
-    shares, columns, s, r = _at(at, "i8", (4,)).tolist()
-    kind = "f4" if "[f4]" in text else "f8"
-    added = _at(s, kind, (shares, columns))
-    if "reassoc" in text:
-        _at(r, kind, ())[...] = added.sum(dtype=np.float64)
-    else:
-        _at(r, kind, (columns,))[...] = added.sum(axis=0)
 
 
 def _play_product(kind: str, at: int, job: int) -> None:

@@ -34,10 +34,12 @@ def test_the_loop_on_the_page_is_the_one_that_is_written() -> None:
     assert product.ufunc == "matmul"
     loop = Loop((8, 4))
     for op in rest:
-        loop.add(op)
+        step = loop.step(op)
+        assert step is not None
+        loop.add(step)
     stored = {space["y"].ref.value}
     assert for_the_host in textwrap.dedent(Source(loop, stored).text().replace("\n    ", "\n"))
-    assert for_a_gpu in CudaSource(loop, stored).text.replace("\n    ", "\n")
+    assert for_a_gpu in CudaSource(loop, stored).text.replace("\n            ", "\n")
 
 
 def test_the_page_names_every_module() -> None:

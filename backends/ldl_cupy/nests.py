@@ -9,8 +9,6 @@ the shape alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from ldl.compiler.loops import Loop
@@ -27,8 +25,6 @@ class Nests(Body):
 
     def __init__(self, loop: Loop, stored: set[Value]) -> None:
         super().__init__(loop, stored)
-        self._taken: dict[str, tuple[str, int]] = {}
-        """The sizes and strides that the kernel takes, by name: ("size", axis) or ("", stride)."""
         self._arrays = {x.name: x for x in (*self.inputs, *self.outputs)}
         self._along = bool(self.nest.inner) and self.nest.lane is None
         self._aside = self.nest.lane is not None
@@ -55,33 +51,18 @@ class Nests(Body):
                 return 1
         return wide if nest.sizes[-1] % wide == 0 else 1
 
-    def _size(self, axis: int) -> str:
-        self._taken[f"n{axis}"] = ("size", axis)
-        return f"n{axis}"
-
-    def _number(self, axes: Iterable[int]) -> str:
-        return " * ".join(map(self._size, axes)) or "1"
-
     def _at(self, x: Argument) -> str:
         """Where an element of an array lies."""
-        nest, terms = self.nest, []
+        nest = self.nest
         if x.strides == nest.straight and nest.outer and not nest.inner:
             return f"{x.name} + at"
-        for axis, stride in enumerate(x.strides):
-            straight = stride == nest.straight[axis]
-            name = f"w{axis}" if straight else f"{x.name}w{axis}"
-            if stride == 1 and axis == len(x.strides) - 1:
-                terms.append(f"i{axis}")
-            elif stride:
-                self._taken[name] = ("", stride)
-                terms.append(f"i{axis} * {name}")
-        return " + ".join([x.name, *terms])
+        return f"{x.name} + {self.place(x)}"
 
     def _indices(self, q: str, axes: range) -> list[str]:
         """Statements that find the indices along some axes of element number q."""
         lines = []
         for axis in reversed(axes[1:]):
-            lines.append(f"const Size q{axis} = quotient({q}, {self._size(axis)});")
+            lines.append(f"const Size q{axis} = quotient({q}, {self.size(axis)});")
             lines.append(f"const Size i{axis} = {q} - q{axis} * n{axis};")
             q = f"q{axis}"
         return [*lines, *(f"const Size i{axis} = {q};" for axis in axes[:1])]
@@ -106,7 +87,7 @@ class Nests(Body):
         else:
             lines += self._flat()
         lines += self._last()
-        taken = [f"Size {name}" for name in self._taken]
+        taken = [f"Size {name}" for name in self.taken]
         taken += [f"const {TYPES[kind]} {name}" for (kind, _), name in self.constants.items()]
         taken += [f"In<{TYPES[x.kind]}> {x.name}" for x in self.inputs]
         taken += [f"Out<{TYPES[x.kind]}> {x.name}" for x in self.outputs]
@@ -135,7 +116,7 @@ class Nests(Body):
         elements += [f"store<{w}>({self._at(arrays[at])}, to_{at});" for at, _ in part.stores]
         tail = self._part(self.tail)
         return [
-            f"const Size n = {self._number(self.nest.outer)} / {w};",
+            f"const Size n = {self.number(self.nest.outer)} / {w};",
             "for (Size q = thread_index(); q < n; q += thread_count()) {",
             *_within(elements),
             "}",
@@ -170,7 +151,7 @@ class Nests(Body):
         row = self._row("threadIdx.x", "blockDim.x", "blockDim.x", [], "threadIdx.x == 0")
         part = "blockIdx.x * blockDim.y + threadIdx.y"
         lines = [
-            f"const Size rows = {self._number(nest.outer)}, length = {self._number(nest.inner)};",
+            f"const Size rows = {self.number(nest.outer)}, length = {self.number(nest.inner)};",
             *(f"p{x.name} += ({part}) * length;" for x in columns),
             *(
                 "for (Size q = threadIdx.x; q < length; q += blockDim.x) "
@@ -192,7 +173,7 @@ class Nests(Body):
     def _side_by_side(self) -> list[str]:
         nest = self.nest
         assert nest.lane is not None
-        lanes, rows = self._size(nest.lane), self._number(nest.outer)
+        lanes, rows = self.size(nest.lane), self.number(nest.outer)
         shared = [x for x in self.left if x.where == "row"]
         between = []
         if shared:
@@ -212,7 +193,7 @@ class Nests(Body):
                 "}",
             ]
         first, step = "blockIdx.y * blockDim.y + threadIdx.y", "(Size)gridDim.y * blockDim.y"
-        end = f"inside ? {self._number(nest.inner)} : 0"
+        end = f"inside ? {self.number(nest.inner)} : 0"
         row = self._row(first, step, "place, blockDim.y, blockDim.x", between, "writes")
         return [
             f"const Size groups = ({lanes} + blockDim.x - 1) / blockDim.x;",

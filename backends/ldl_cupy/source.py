@@ -96,9 +96,10 @@ class CudaSource(Nests):
     @property
     def numbers(self) -> list[Any]:
         """Sizes, strides and constants."""
-        sizes = self.nest.sizes
-        given = [sizes[n] if what else n for what, n in self._taken.values()]
-        return [*map(np.int64, given), *(np.dtype(kind).type(x) for kind, x in self.constants)]
+        return [
+            *map(np.int64, self.numbers_taken),
+            *(np.dtype(kind).type(x) for kind, x in self.constants),
+        ]
 
     def resize(self, n: int) -> None:
         """Do the same to vectors of another length, as often a multiple of 4 as before."""

@@ -70,6 +70,14 @@ COMPARED: dict[type, tuple[str, str, str]] = {
 INTRINSICS: dict[Any, str] = {np.sqrt: "sqrt", np.floor: "floor", np.copysign: "copysign"}
 
 
+FOLDS: dict[Any, tuple[str, str]] = {
+    np.add: ("", "add {0} {1}, {2}"),
+    np.maximum: ("maximum", "call {0} @llvm.smax.{0}({0} {1}, {0} {2})"),
+    np.minimum: ("minimum", "call {0} @llvm.smin.{0}({0} {1}, {0} {2})"),
+}
+"""What many numbers are put together by: of floats LLVM's function, of whole numbers the text."""
+
+
 class Number(NamedTuple):
     """A value by its name, and its type: "f4", or "[f4]" for memory."""
 
@@ -250,6 +258,8 @@ class Expressions:
             return self.cast(args[0], KINDS[function])
         if function in INTRINSICS:
             return self.intrinsic(INTRINSICS[function], args)
+        if function in FOLDS:
+            return self.fold(function, *self.alike(*args))
         if function is abs:
             return self.intrinsic("fabs" if args[0].kind[0] == "f" else "abs", args)
         if function is memory:
@@ -269,6 +279,15 @@ class Expressions:
         if function in (flush_subnormals, restore):
             return self.control_register(*args)
         return self.invoke(function, args)
+
+    def fold(self, function: Any, a: Number, b: Number) -> Number:
+        """Both together, in any order: what a loop may do to several numbers at once."""
+        floats, wholes = FOLDS[function]
+        if a.kind[0] != "f":
+            return self.let(a.kind, wholes.format(TYPES[a.kind], a.name, b.name))
+        if function is np.add:
+            return self.let(a.kind, f"fadd reassoc {a}, {b.name}")
+        return self.intrinsic(floats, [a, b])
 
     def intrinsic(self, name: str, args: list[Any]) -> Number:
         """One of LLVM's own functions."""

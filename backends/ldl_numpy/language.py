@@ -23,6 +23,9 @@ KINDS = {
 LEAST = -(2**63)
 """The least whole number."""
 
+MOST = 2**63 - 1
+"""The greatest."""
+
 SSE = platform.machine().lower() in ("x86_64", "amd64")
 FLUSH = 0x8040  # of the control register: subnormal results and operands count as zero
 
@@ -65,6 +68,7 @@ NAMES: dict[str, Any] = {
     **{f.__name__: f for f in (contract, reassoc, memory, call, high_product)},
     **{f.__name__: f for f in (flush_subnormals, restore)},
     "LEAST": LEAST,
+    "MOST": MOST,
     "np": np,
 }
 """These, for functions that are only text."""

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from ldl.compiler.backend import Draw
-from ldl.compiler.body import kind_of
-from ldl.compiler.flat import flat_shape
 from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Op, Ref, Value
+from ldl.compiler.statements import kind_of
 from ldl.random import Stream
 from ldl_numpy import blas, threads
 from ldl_numpy.engine import addresses
@@ -34,15 +33,15 @@ KEY = Struct("QQQ")
 
 def fuse_and_link(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations with loops among them; `link` makes programs of what it can."""
-    found = fuse(ops, kept, compiled, flat=flat_shape)
+    found = fuse(ops, kept, compiled, aside=False)
     return [replace(op, link=link) if _is_product(op) or _is_draw(op) else op for op in found]
 
 
 def compiled(loop: Loop, stored: set[Value]) -> Op:
     """The loop as one operation, a program by itself until it is linked to its neighbours."""
     source = Source(loop, stored)
-    outputs = *source.outputs, *source.sums
-    return Op(source, tuple(source.inputs), outputs, ufunc="loop", link=link)
+    inputs, outputs = ([x.ref for x in some] for some in (source.inputs, source.outputs))
+    return Op(source, tuple(inputs), tuple(outputs), ufunc="loop", link=link)
 
 
 def _is_product(op: Op) -> bool:
@@ -89,14 +88,10 @@ class _Program:
         start = len(self.words)
         if isinstance(op.run, Source):
             self.calls.append((op.run.text(), start, op.run.jobs))
-            self.words += [op.run.rows, op.run.columns, op.run.jobs]
-            for array in op.run.arguments:
-                self._point(array)
-            for text, arrays in op.run.totals():
+            self._write(op.run.words)
+            for text, words in op.run.totals():
                 self.calls.append((text, len(self.words), 1))
-                self.words += [op.run.jobs, op.run.columns]
-                for array in arrays:
-                    self._point(array)
+                self._write(words)
         elif isinstance(op.run, Draw):
             size = op.outputs[0].value.array.size
             jobs = threads.jobs(size, LEAST)
@@ -117,6 +112,13 @@ class _Program:
             for x in (*op.inputs, *op.outputs):
                 self._point(x)
             self.words.append(blas.address(kind))
+
+    def _write(self, words: list[int | Ref | Host]) -> None:
+        for x in words:
+            if isinstance(x, int):
+                self.words.append(x)
+            else:
+                self._point(x)
 
     def _look(self, x: Ref) -> Host:
         """An array in the layout of a view: inputs come C-contiguous, others as they lie."""

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
-from ldl.compiler.body import Body, kind_of
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Ref, Value
+from ldl_numpy.nests import Nests
 from ldl_numpy.threads import jobs
 
 LEAST = 12_288
 """Elements that are worth a job of their own."""
 
-COLUMNS = """\
-def add(shares: i8, n: i8, s: [KIND], r: [KIND]):
-    for j in range(n):
-        r[j] = s[j]
-    for p in range(1, shares):
-        for j in range(n):
-            r[j] += s[p * n + j]
-"""
-TOTAL = """\
-@reassoc
-def add(shares: i8, n: i8, s: [KIND], r: [KIND]):
-    v = f8(0)
-    for j in range(shares * n):
-        v += f8(s[j])
-    r[0] = KIND(v)
-"""
-ENTRY = """
 
-def entry(words: [i8], job: i8):
-    add(words[0], words[1], memory(KIND, words[2]), memory(KIND, words[3]))
-"""
-"""What adds up the shares of a sum: in their order, or in any (which takes a quarter of the time)
-and in float64."""
-
-
-class Source(Body):
+class Source(Nests):
     """The source of one loop, and what to call it with."""
 
     unary: ClassVar[dict[str, str]] = {
@@ -79,13 +56,17 @@ class Source(Body):
     choice: ClassVar[str] = "{1} if {0} else {2}"
     statement: ClassVar[str] = "{0} = {1}"
 
+    dear: ClassVar[frozenset[str]] = frozenset({"exp", "log", "log1p", "expm1", "tanh"})
+
     def __init__(self, loop: Loop, stored: set[Value]) -> None:
         super().__init__(loop, stored)
-        self.jobs = jobs(self.rows * self.columns, LEAST)
-        shape = self.jobs, self.columns
-        self.scratch = [np.zeros(shape, ref.value.dtype) for ref in self.sums]
-        self.body += [f"s{k}[share * columns + j] += {x}" for k, x in enumerate(self.added)]
+        sizes = self.nest.sizes
+        self.jobs = min(jobs(prod(sizes), LEAST), sizes[self.shared]) if sizes else 1
+        self._own_memory = {x.name: np.zeros((self.jobs, x.length), x.kind) for x in self.scratch}
         self._constants = [np.array([x for _, x in self.constants])] if self.constants else []
+        self._part_lines = self.part()
+        stored_ones = [x for x in self.left if self.output(x.view.value)]
+        self._together = [(x, self.put_together(x)) for x in stored_ones]
 
     def constant(self, kind: str, x: float) -> str:
         """f4(0.5); kinds are names of NumPy's types."""
@@ -101,59 +82,67 @@ class Source(Body):
             return f"({name} != 0)"
         return f"{kind}({name})"
 
-    def load(self, argument: str, how: str, name: str) -> None:
-        """name = a[i * columns + j]; `entry` reads scalars."""
-        at = {"full": "i * columns + j", "row": "j", "column": "i"}.get(how)
-        if at:
-            self.body.append(f"{name} = {argument}[{at}]")
-
-    def store(self, argument: str, name: str) -> None:
-        """o[i * columns + j] = name."""
-        self.body.append(f"{argument}[i * columns + j] = {name}")
-
     def text(self) -> str:
-        """The functions: `part` does a share of the rows, `entry` finds what it needs in words."""
-        named: list[tuple[str, Ref | Host]] = [(f"a{i}", x) for i, x in enumerate(self.inputs)]
-        scalars = {f"a{i}" for i, how in enumerate(self.roles) if how == "scalar"}
-        named += [(f"s{i}", x) for i, x in enumerate(self.scratch)]
-        named += [(f"o{i}", x) for i, x in enumerate(self.outputs)]
-        every = enumerate([*named, *(("c", x) for x in self._constants)], start=3)
-        at = {name: f"memory({kind_of(x)}, words[{k}])" for k, (name, x) in every}
-        params = ["share: i8", "first: i8", "last: i8", "rows: i8", "columns: i8"]
-        given = ["job", "n * job // jobs", "n * (job + 1) // jobs", "rows", "columns"]
-        for name, x in named:
-            number = f"x{name[1:]}: {kind_of(x)}"
-            params.append(number if name in scalars else f"{name}: [{kind_of(x)}]")
-            given.append(f"{at[name]}[0]" if name in scalars else at[name])
+        """The functions: `part` does a share of the loop, `entry` finds what it needs in words."""
+        named = [(x.name, x.kind) for x in self.inputs]
+        named += [(x.name, x.kind) for x in self.scratch]
+        named += [(x.name, x.kind) for x in self.outputs]
+        params = ["share", "first", "last", *self.taken]
+        given = ["job", "n * job // jobs", "n * (job + 1) // jobs"]
+        given += [f"words[{k}]" for k in range(2, 2 + len(self.taken))]
+        typed = [f"{name}: i8" for name in params]
+        at = 2 + len(self.taken)
+        for k, (name, kind) in enumerate(named, start=at):
+            typed.append(f"{name}: [{kind}]")
+            given.append(f"memory({kind}, words[{k}])")
         for k, ((kind, _), name) in enumerate(self.constants.items()):
-            params.append(f"{name}: {kind}")
-            given.append(f"{kind}({at['c']}[{k}])")
-        sums = range(len(self.sums))
-        i, j = ("first, last", "columns") if self.rows > 1 else ("rows", "first, last")
+            typed.append(f"{name}: {kind}")
+            given.append(f"{kind}(memory(f8, words[{at + len(named)}])[{k}])")
         lines = [
-            f"def part({', '.join(params)}):",
+            f"def part({', '.join(typed)}):",
             "    mode = flush_subnormals()",
-            *(f"    for j in range(columns): s{k}[share * columns + j] = 0" for k in sums),
-            f"    for i in range({i}):",
-            f"        for j in range({j}):",
-            *(f"            {line}" for line in self.body),
+            *(f"    {line}" for line in self._part_lines),
             "    restore(mode)",
             "",
             "",
             "def entry(words: [i8], job: i8):",
-            "    rows, columns, jobs = words[0], words[1], words[2]",
-            f"    n = {'rows' if self.rows > 1 else 'columns'}",
+            "    jobs, n = words[0], words[1]",
             f"    part({', '.join(given)})",
         ]
         return "\n".join(lines) + "\n"
 
-    def totals(self) -> Iterator[tuple[str, tuple[Ref | Host, ...]]]:
-        """Of each sum the source of what adds up the shares, and the arrays that it takes."""
-        for scratch, ref in zip(self.scratch, self.sums, strict=True):
-            text = (COLUMNS if ref.value.shape else TOTAL) + ENTRY
-            yield text.replace("KIND", kind_of(ref)), (scratch, ref)
-
     @property
-    def arguments(self) -> list[Ref | Host]:
-        """The arrays whose addresses `entry` takes after the numbers of rows, columns and jobs."""
-        return [*self.inputs, *self.scratch, *self.outputs, *self._constants]
+    def words(self) -> list[int | Ref | Host]:
+        """What `entry` takes: numbers, and arrays in the places of their addresses."""
+        sizes = self.nest.sizes
+        shared = sizes[self.shared] if sizes else 1
+        words: list[int | Ref | Host] = [self.jobs, shared, *self.numbers_taken]
+        words += [x.ref for x in self.inputs]
+        words += self._own_memory.values()
+        words += [x.ref for x in self.outputs]
+        return words + self._constants
+
+    def totals(self) -> Iterator[tuple[str, list[int | Ref | Host]]]:
+        """Of each reduction that jobs share the source of what puts it together, and its words."""
+        for x, lines in self._together:
+            (own,) = (s for s in self.scratch if s.name == f"s{x.name}")
+            (out,) = (o for o in self.outputs if o.name == self.output(x.view.value))
+            numbers = "".join(f", {name}: i8" for name in self.taken)
+            given = "".join(f", words[{k}]" for k in range(1, 1 + len(self.taken)))
+            at = 1 + len(self.taken)
+            text = [
+                f"def add(shares: i8{numbers}, s: [{own.kind}], r: [{x.kind}]):",
+                *(f"    {line}" for line in lines),
+                "",
+                "",
+                "def entry(words: [i8], job: i8):",
+                f"    add(words[0]{given}, "
+                f"memory({own.kind}, words[{at}]), memory({x.kind}, words[{at + 1}]))",
+            ]
+            words: list[int | Ref | Host] = [
+                self.jobs,
+                *self.numbers_taken,
+                self._own_memory[own.name],
+                out.ref,
+            ]
+            yield "\n".join(text) + "\n", words

@@ -6,11 +6,12 @@
    views of it. `backend` is what layers find as theirs meanwhile. A second dry run must note the
    same, and what modules hold, their `facts`, must stay: a step that counts or branches does not.
 2. **Plan.** `plan` leaves out what no result needs, and by `copies` what nobody could tell from its
-   source. `fuse` gathers what follows each other elementwise into `loops` (what stays alone is a
-   call of NumPy's or CuPy's, but for `select`), and each value gets memory, used again when its
-   last reader has run.
-3. **Program.** A backend writes the `body` of each loop in its language, compiles it, and calls its
-   library's products in between. `recorded` says for how long this is what the step does.
+   source. `fuse` gathers into `loops` what goes over arrays of one shape, element by element or
+   row by row (without a compiler, only `flat` ones; what stays alone is a call of NumPy's or
+   CuPy's, but for `select`), and each value gets memory, used again when its last reader has run.
+3. **Program.** A loop's operations become `statements` in a backend's language, in `passes` over
+   rows, gone through in the order of a `nest`. The backend compiles them
+   and calls its library's products in between. `recorded` says for how long this is what is done.
 
     y = maximum(x @ w + b, 0)
 
@@ -26,9 +27,9 @@ is a product and a loop, whose statements are, for the host,
 
 which `ldl_numpy` makes LLVM's language of, and for each element that a thread of a GPU has,
 
-    const auto t0 = x0 + x1;
-    const auto t1 = (t0 >= 0.0f || t0 != t0 ? t0 : 0.0f);
-    new_o0 = t1;
+    const auto t2 = x0 + x1;
+    const auto t3 = Max::of(t2, 0.0f);
+    to_o0.of[k] = t3;
 
 `LDL_DUMP=loops` prints those of a program as it is compiled, with the machine's code.
 """

@@ -22,6 +22,7 @@ def fuse(
     made: Callable[[Loop, set[Value]], Op],
     *,
     flat: Callable[[Op], Any] | None = None,
+    aside: bool = True,
     sums: bool = True,
     least: int = 1,
 ) -> list[Op]:
@@ -29,7 +30,8 @@ def fuse(
 
     `made` gives an operation for a loop and the values that are read after it. Arrays of fewer than
     `least` elements stay as they are; without `sums`, those of what a loop writes follow it. Where
-    `flat` is given, loops are of one pass, and of the shape that it gives for an operation.
+    `flat` is given, loops are of one pass, and of the shape that it gives for an operation; without
+    `aside`, so are those of rows that lie side by side.
     """
     done: list[Op | Loop] = []
     open_loops: list[Loop] = []
@@ -60,7 +62,7 @@ def fuse(
             if other is not home:
                 close(other)
         if shape is not None and home is None:
-            home = Loop(shape, passes=flat is None)
+            home = Loop(shape, passes=flat is None, aside=aside)
             step = home.step(op)
             if step is not None:
                 open_loops.append(home)

@@ -118,13 +118,15 @@ def _apart(out: View, sizes: tuple[int, ...], axes: list[int]) -> bool:
 class Loop:
     """Operations that one loop over `shape` does, in order.
 
-    One of a single pass (`passes` is false) reads nothing of what it reduces.
+    One of a single pass (`passes` is false) reads nothing of what it reduces; nor does one of rows
+    that lie side by side where they are not to be gone through again (`aside` is false).
     """
 
-    def __init__(self, shape: tuple[int, ...], passes: bool = True) -> None:
+    def __init__(self, shape: tuple[int, ...], passes: bool = True, aside: bool = True) -> None:
         self.shape = shape
         self.sizes = lengths(shape)
         self.passes = passes
+        self.aside = aside
         self.steps: list[Step] = []
         self.reads: set[Value] = set()
         self.writes: set[Value] = set()
@@ -221,7 +223,8 @@ class Loop:
         """Whether rows along these axes may be gone through again."""
         sums = set(self.rows.values()) - {inner}
         short = prod(self.sizes[axis] for axis in inner) <= LONGEST
-        return self.passes and short and (not sums or len(self.sizes) - 1 in inner)
+        along = len(self.sizes) - 1 in inner
+        return self.passes and short and (along or (self.aside and not sums))
 
     def _fits(self, reduces: frozenset[int]) -> bool:
         """Whether these axes are those of a row, or all others, which rows add up to columns."""

@@ -5,6 +5,7 @@ A backend's `Body` says how its language writes them and what goes round them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -56,7 +57,35 @@ class Body(Statements):
         self.inputs = [self._argument(name, view) for view, name in self._read.items()]
         held = {name: loop.held[value] for value, name in self._stores.items()}
         self.outputs = [self._argument(name, view) for name, view in held.items()]
+        self.taken: dict[str, tuple[str, int]] = {}
+        """The sizes and strides that a source names: ("size", axis) or ("", stride)."""
         self._arrange()
+
+    def size(self, axis: int) -> str:
+        """The name of an axis's size."""
+        self.taken[f"n{axis}"] = ("size", axis)
+        return f"n{axis}"
+
+    def number(self, axes: Iterable[int]) -> str:
+        """How many elements there are along some axes."""
+        return " * ".join(map(self.size, axes)) or "1"
+
+    def place(self, x: Argument) -> str:
+        """Which element of an array is that at (i0, i1, …)."""
+        terms = []
+        for axis, stride in enumerate(x.strides):
+            name = f"w{axis}" if stride == self.nest.straight[axis] else f"{x.name}w{axis}"
+            if stride == 1 and axis == len(x.strides) - 1:
+                terms.append(f"i{axis}")
+            elif stride:
+                self.taken[name] = ("", stride)
+                terms.append(f"i{axis} * {name}")
+        return " + ".join(terms) or "0"
+
+    @property
+    def numbers_taken(self) -> list[int]:
+        """What `taken` names."""
+        return [self.nest.sizes[n] if what else n for what, n in self.taken.values()]
 
     def output(self, value: Value) -> str:
         """The argument that a value is written to; "" where it is not."""
