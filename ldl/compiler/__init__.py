@@ -10,20 +10,20 @@
    row by row (without a compiler, only `flat` ones; what stays alone is a call of NumPy's or
    CuPy's, but for `select`), and each value gets memory, used again when its last reader has run.
 3. **Program.** A loop's operations become `statements` in a backend's language, in `passes` over
-   rows, gone through in the order of a `nest`. The backend compiles them
-   and calls its library's products in between. `recorded` says for how long this is what is done.
+   rows, gone through in the order of a `nest`. The backend compiles them and calls its
+   library's products in between. `recorded` says for how long this is what is done.
 
     y = maximum(x @ w + b, 0)
 
 is a product and a loop, whose statements are, for the host,
 
-    for i in range(first, last):
-        for j in range(columns):
-            x0 = a0[i * columns + j]
-            x1 = a1[j]
+    for i0 in range(first, last):
+        for i1 in range(n1):
+            x0 = a0[i0 * w0 + i1]
+            x1 = a1[i1]
             t2 = x0 + x1
             t3 = (t2 if (t2 >= f4(0.0) or t2 != t2) else f4(0.0))
-            o0[i * columns + j] = t3
+            o0[i0 * w0 + i1] = t3
 
 which `ldl_numpy` makes LLVM's language of, and for each element that a thread of a GPU has,
 
