@@ -1,10 +1,11 @@
 """How a step becomes a program, on any backend.
 
 1. **Trace.** `dryrun` calls the step once on copies of its modules whose arrays are `traced` ones.
-   They compute as NumPy's do (`views`, `functions`, `arrangements`, `places` that arrays name) and
-   note what is done as `operations`: each `Op` reads and writes memory, `Value`s, through `Ref`s,
-   views of it. `backend` is what layers find as theirs meanwhile. A second dry run must note the
-   same, and what modules hold, their `facts`, must stay: a step that counts or branches does not.
+   They behave as NumPy's (`views`, `functions`, `arrangements`, `places` that arrays name), lie as
+   theirs would (`shapes`), hold no numbers, and note what is done as `operations`: each `Op` reads
+   and writes memory, `Value`s, through `Ref`s, views of it. `backend` is what layers find as theirs
+   meanwhile. A second dry run must note the same, and what modules hold, their `facts`, must stay:
+   a step that counts or branches does not.
 2. **Plan.** `plan` leaves out what no result needs, and by `copies` what nobody could tell from its
    source. `fuse` gathers into `loops` what goes over arrays of one shape, element by element or
    row by row (without a compiler, only `flat` ones; what stays alone is a call of NumPy's or

@@ -114,5 +114,5 @@ class TracingBackend(Backend):
         stream = self.streams.get((key.seed, key.stream))
         if stream is None:
             raise CannotTraceError("draws random numbers of a stream that is not the model's")
-        drawn = random.uniform(shape, key).astype(dtype)
-        return Traced.made(self.trace, Draw(stream, kind), (), drawn)
+        drawn = random.uniform(shape, key) if self.trace.computes else np.zeros(shape)
+        return Traced.made(self.trace, Draw(stream, kind), (), drawn.astype(dtype), own=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,27 @@ def dry_run(
 ) -> DryRun:
     """A trace of the function that a second one confirmed.
 
-    CannotTraceError where they differ: the function counts, remembers, branches or rolls dice.
+    CannotTraceError where they differ: the function counts, remembers, branches or rolls dice. All
+    is computed where something that it calls cannot do with zeros.
     """
-    try:
-        first = DryRun(function, parts, inputs, host, writable=False)
-    except ValueError as error:
-        if "read-only" not in str(error):
+    run = partial(DryRun, function, parts, inputs, host)
+    writable = computes = False
+    while True:
+        try:
+            first = run(writable, computes)
+            break
+        except (CannotTraceError, TimeoutError):  # a signal's handler may raise one anywhere
             raise
-        first = DryRun(function, parts, inputs, host, writable=True)
+        except Exception as error:
+            if not writable and isinstance(error, ValueError) and "read-only" in str(error):
+                writable = True
+            elif not computes:
+                computes = True
+            else:
+                raise
     if first.makes_gradients():
-        first = DryRun(function, parts, inputs, host, first.writable)
-    compare(first, DryRun(function, parts, inputs, host, first.writable))
+        first = run(writable, computes)
+    compare(first, run(writable, computes))
     return first
 
 
@@ -59,8 +70,9 @@ class DryRun:
         inputs: Sequence[Any],
         host: HostOf,
         writable: bool,
+        computes: bool = False,
     ) -> None:
-        self.trace = trace = Trace()
+        self.trace = trace = Trace(computes)
         self.writable = writable
         originals = inside(parts)
         self.originals = parameters_of(parts)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ldl.compiler import shapes
 from ldl.compiler.arrangements import Made, arranged
 from ldl.compiler.operations import CannotTraceError
 from ldl.compiler.places import put_along, taken_along
@@ -83,8 +84,9 @@ def _where(made: Made, condition: Any, a: Any, b: Any) -> Any:
     elif condition.dtype != bool:
         condition = np.not_equal(condition, 0)
     choices = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in (a, b))
-    result = np.where(*plain((condition, *choices)))
-    return made(Select(), (condition, *choices), result, ufunc="where")
+    computes = any(isinstance(x, Views) and x.trace.computes for x in (condition, *choices))
+    result = (np.where if computes else shapes.chosen)(*plain((condition, *choices)))
+    return made(Select(), (condition, *choices), result, own=True, ufunc="where")
 
 
 def _clip(made: Made, args: tuple[Any, ...], out: Any) -> Any:

@@ -90,6 +90,8 @@ class Op:
 class Trace:
     """What was noted down: operations, in order."""
 
+    computes: bool = False
+    """Whether its arrays hold the numbers that they stand for; zeros otherwise."""
     ops: list[Op] = field(default_factory=list)
     values: dict[int, Value] = field(default_factory=dict)
     """External values by the identity of their arrays."""

@@ -71,7 +71,7 @@ def taken_along(a: Any, index: Any, axis: int) -> Any:
 
     result = np.take(plain(a), plain(index), axis)
     axis %= np.ndim(plain(a))
-    facts = {"ufunc": "take", "axis": (axis,), "settings": axis}
+    facts: Any = {"ufunc": "take", "axis": (axis,), "settings": axis}
     return traced.made(traced.trace, run, (a, index), result, **facts)
 
 

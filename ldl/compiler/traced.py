@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from ldl.compiler import shapes
 from ldl.compiler.functions import call
 from ldl.compiler.operations import CannotTraceError, Host
 from ldl.compiler.places import add_at, named, put, taken
@@ -49,17 +50,21 @@ class Traced(Views, NDArrayOperatorsMixin):
             return target
         if method == "reduce":
             return self._reduce(ufunc, inputs[0], target, **kwargs)
-        shapes = [np.shape(plain(x)) for x in inputs]
-        if ufunc is np.matmul and shapes[0][1:] == (1,) and len(shapes[1]) > 1 and not kwargs:
+        sizes = [np.shape(plain(x)) for x in inputs]
+        if ufunc is np.matmul and sizes[0][1:] == (1,) and len(sizes[1]) > 1 and not kwargs:
             ufunc = np.multiply  # a column times a row: every element is one product
-        result = ufunc(*plain(inputs), out=plain(target), **kwargs)
+        given = plain(inputs), plain(target)
+        if self.trace.computes:
+            result = ufunc(*given[0], out=given[1], **kwargs)
+        else:
+            result = shapes.computed(ufunc, *given, kwargs)
         run = partial(ufunc, **kwargs) if kwargs else ufunc
         if ufunc in (np.maximum, np.minimum):
 
             def run(a: Any, b: Any, out: Host) -> None:
                 ufunc(a, b, out=out, **kwargs)
 
-        same = target is None or _natural(ufunc, inputs) == target.dtype
+        same = target is None or shapes.natural(ufunc, plain(inputs)) == target.dtype
         name = ufunc.__name__ if same and not kwargs else ""
         settings = ufunc.__name__, kwargs
         return self._noted(run, inputs, target, result, ufunc=name, settings=settings)
@@ -84,7 +89,11 @@ class Traced(Views, NDArrayOperatorsMixin):
         def run(x: Host, o: Host) -> None:
             ufunc.reduce(x, at, dtype, o, keepdims)
 
-        result = ufunc.reduce(array, at, dtype, plain(out), keepdims)
+        told = at, dtype, plain(out), keepdims
+        if self.trace.computes:
+            result = ufunc.reduce(array, *told)
+        else:
+            result = shapes.reduced(ufunc, array, axes, *told)
         natural = dtype is None and (out is None or out.dtype == array.dtype)
         name = REDUCTIONS.get(ufunc.__name__, "") if natural else ""
         return self._noted(
@@ -101,7 +110,7 @@ class Traced(Views, NDArrayOperatorsMixin):
     def _noted(self, run: Any, inputs: Any, out: Any, result: Any, **facts: Any) -> Any:
         """What an operation makes, or `out`, which it writes to."""
         if out is None:
-            return self.made(self.trace, run, inputs, result, **facts)
+            return self.made(self.trace, run, inputs, result, own=True, **facts)
         out.note(run, inputs, **facts)
         return out
 
@@ -166,12 +175,15 @@ class Traced(Views, NDArrayOperatorsMixin):
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         if not copy and self.dtype == dtype:
             return self
-        result = self.array.astype(dtype)
-        return self.made(self.trace, copy_into, (self,), result, ufunc="astype")
+        if self.trace.computes or self.number:
+            result = self.array.astype(dtype)
+        else:
+            result = shapes.as_it_lies(self.shape, self.array.strides, dtype)
+        return self.made(self.trace, copy_into, (self,), result, own=True, ufunc="astype")
 
     def copy(self, order: Any = "C") -> Any:
         result = self.array.copy(order)
-        return self.made(self.trace, copy_into, (self,), result, ufunc="positive")
+        return self.made(self.trace, copy_into, (self,), result, own=True, ufunc="positive")
 
     def __getitem__(self, index: Any) -> Any:
         return taken(self, index) if named(index) else super().__getitem__(index)
@@ -243,13 +255,3 @@ def _target(out: Any) -> Any:
 def _meet(out: Traced, inputs: tuple[Any, ...]) -> bool:
     """Whether one of them may lie where `out` does."""
     return any(isinstance(x, Traced) and x.ref.value is out.ref.value for x in inputs)
-
-
-def _natural(ufunc: Any, inputs: tuple[Any, ...]) -> Any:
-    """The type that NumPy gives the result; None where it does not say."""
-    python = (int, float)
-    kinds = [type(x) if type(x) in python else np.asarray(plain(x)).dtype for x in inputs]
-    try:
-        return ufunc.resolve_dtypes((*kinds, None))[-1]
-    except TypeError:
-        return None

@@ -53,13 +53,19 @@ class Views:
 
     @classmethod
     def made(
-        cls, trace: Trace, run: Callable[..., Any], inputs: Any, result: Any, **facts: Any
+        cls,
+        trace: Trace,
+        run: Callable[..., Any],
+        inputs: Any,
+        result: Any,
+        own: bool = False,
+        **facts: Any,
     ) -> Self:
-        """The array that an operation makes, whose `result` is known.
+        """The array that an operation makes: a copy of the `result`, or its `own`.
 
         It has C order in a plan, whatever the order of the result.
         """
-        array = np.array(result)
+        array = np.asarray(result) if own else np.array(result)
         made = cls(trace, Ref(Value(array)), array, number=isinstance(result, np.generic))
         made.note(run, inputs, **facts)
         return made
