@@ -475,6 +475,21 @@ def test_everything_between_two_products_is_one_loop_and_all_of_it_one_call(
     assert len(plan.calls) == (1 if blas.available() else len(plan.does))
 
 
+@pytest.mark.parametrize(("rows", "out"), [(1, 4), (8, 1), (1, 1)])
+def test_a_bias_is_added_in_a_loop_whatever_has_length_one(
+    rows: int, out: int, monkeypatch: Any
+) -> None:
+    from ldl_numpy import program
+
+    monkeypatch.setattr(ldl_numpy, "fuser", lambda: program.fuse_and_link)
+    model = nn.Sequential(nn.Linear(6, out), nn.Sigmoid())
+    model[0].bias.data[...] = 1.5
+    predictor = ldl.Predictor(model)
+    np.testing.assert_allclose(predictor(X[:rows]), model.predict(X[:rows]), rtol=2e-5)
+    (recording,) = predictor._local.recordings.values()
+    assert recording._plan.does == ["matmul", "loop"]
+
+
 def test_random_numbers_are_drawn_in_the_same_call(monkeypatch: Any) -> None:
     from ldl_numpy import blas, program
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ldl.compiler.loops import KNOWN, TYPES
-from ldl.compiler.operations import Op, Ref
+from collections.abc import Container, Iterable
+
+from ldl.compiler.loops import KNOWN, TYPES, Loop
+from ldl.compiler.operations import Op, Ref, Value
 
 
 def role(ref: Ref, shape: tuple[int, ...]) -> str:
@@ -42,7 +44,25 @@ def flat_shape(op: Op) -> tuple[int, ...] | None:
     shape = array.shape
     if not shape or 0 in shape:
         return None
-    hows = [role(x, shape) for x in op.inputs if isinstance(x, Ref)]
-    if not all(hows) or (1 in shape and {"row", "column"} & {*hows}):
-        return None
-    return shape
+    reads = _read([op])
+    known = all(role(x, shape) for x in reads) and in_full(reads, {out.value}, shape)
+    return shape if known else None
+
+
+def in_full(reads: Iterable[Ref], writes: Container[Value], shape: tuple[int, ...]) -> bool:
+    """Whether what is written is read in no other role than full.
+
+    Beside an axis of length 1 a row's elements lie as all of them do, and are not taken for them.
+    """
+    return all(role(x, shape) == "full" for x in reads if x.value in writes)
+
+
+def fits(op: Op, loop: Loop) -> bool:
+    """Whether a flat loop of its shape can do this operation too, after the others."""
+    reads, before = _read([op]), _read(loop.ops)
+    written = {out.value for out in op.outputs}
+    return in_full(reads, loop.writes, loop.shape) and in_full(before, written, loop.shape)
+
+
+def _read(ops: Iterable[Op]) -> list[Ref]:
+    return [x for op in ops for x in op.inputs if isinstance(x, Ref)]

@@ -12,6 +12,7 @@ from itertools import groupby
 from math import prod
 from typing import Any
 
+from ldl.compiler.flat import fits
 from ldl.compiler.loops import Loop, on_numbers, shape_of
 from ldl.compiler.operations import Op, Ref, Value
 
@@ -53,7 +54,8 @@ def fuse(
         home, step = None, None
         if shape is not None:
             for loop in sorted(open_loops, key=lambda x: x not in touched):
-                if (flat is None or loop.shape == shape) and _unread(loop.trailing, writes):
+                alike = flat is None or (loop.shape == shape and fits(op, loop))
+                if alike and _unread(loop.trailing, writes):
                     step = loop.step(op)
                 if step is not None:
                     home = loop
