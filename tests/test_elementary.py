@@ -14,7 +14,6 @@ import pytest
 from ldl_numpy import elementary, translate
 
 engine: Any = pytest.importorskip("ldl_numpy.engine")
-binding: Any = pytest.importorskip("llvmlite.binding")
 
 INF = float("inf")
 NAMES = ("exp", "log", "log1p", "expm1", "tanh")
@@ -149,8 +148,7 @@ def test_compiled_and_read_by_python_a_function_gives_the_same_bits(name: str) -
 def test_a_loop_of_a_function_does_several_numbers_at_once_and_calls_nothing(name: str) -> None:
     machine, _ = engine._host()
     made = translate.functions(loop(name), engine.NAMES, "test_")["each"]
-    module = binding.parse_assembly(translate.module([made]))
-    engine.optimise(module, machine)
+    module = engine.optimised(translate.module([made]))
     body = str(module).partition("define ")[2].partition("\n}")[0]
     assert f"x {'float' if name[-2:] == 'f4' else 'double'}>" in body
     called = re.findall(r"call .*@([\w.]+)\(", body)

@@ -16,6 +16,7 @@ import pytest
 import ldl
 import ldl_numpy
 from ldl import nn, optim
+from ldl_numpy import translate
 
 engine: Any = pytest.importorskip("ldl_numpy.engine")
 
@@ -117,6 +118,19 @@ def test_what_cannot_be_translated_harms_nothing_after_it() -> None:
         with pytest.raises((KeyError, NotImplementedError)):
             engine.addresses([text])
     assert engine.addresses(["def entry(words: [i8]):\n    words[0] = 5\n"])[0]
+
+
+def test_stores_do_not_come_before_the_loads_of_other_arrays() -> None:
+    """Which a processor may take for loads of what is stored (see `engine.optimised`)."""
+    text = (
+        "def f(n: i8, a: [f4], b: [f4]):\n    for i in range(n):\n"
+        "        x, y = a[i], b[i]\n        a[i] = x * 2\n        b[i] = np.sqrt(x / y)\n"
+    )
+    made = translate.functions(text, engine.NAMES, "test_")["f"]
+    module = str(engine.optimised(translate.module([made])))
+    assert "noalias" in made.text
+    assert "x float>" in module, "it was known while loops were vectorised"
+    assert "noalias" not in module, "and is not when instructions are put in order"
 
 
 FORKS = """

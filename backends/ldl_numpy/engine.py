@@ -29,42 +29,36 @@ _addresses: dict[Any, int] = {}
 _numbers = itertools.count()
 
 
-def addresses(texts: Sequence[str]) -> list[int]:
-    """The addresses of the last function of each text; those that are new are compiled together."""
+def addresses(wanted: Sequence[Any]) -> list[int]:
+    """The addresses of Python functions, and of the last function of each text, in this order.
+
+    Those that are new are compiled together.
+    """
     with lock:
-        new = [text for text in dict.fromkeys(texts) if text not in _addresses]
-        for some in [[text] for text in new] if dumps() else [new] if new else []:
-            found = [_last(translate.functions(text, NAMES, _prefix())) for text in some]
-            _addresses.update(zip(some, _compiled(found, some), strict=True))
-        return [_addresses[text] for text in texts]
+        new = [one for one in dict.fromkeys(wanted) if one not in _addresses]
+        for some in [[one] for one in new] if dumps() else [new] if new else []:
+            _addresses.update(zip(some, _compiled(some), strict=True))
+        return [_addresses[one] for one in wanted]
 
 
 def function(python: Any, *args: Any) -> Callable[..., None]:
     """A Python function as one of C's that takes such arguments and gives nothing."""
-    with lock:
-        if python not in _addresses:
-            text = translate.text(python)
-            made = _last(translate.functions(text, python.__globals__, _prefix()))
-            (_addresses[python],) = _compiled([made], [text])
-    return ctypes.CFUNCTYPE(None, *args)(_addresses[python])
+    return ctypes.CFUNCTYPE(None, *args)(*addresses([python]))
 
 
-def _prefix() -> str:
-    return f"ldl{next(_numbers)}_"
-
-
-def _last(functions: dict[str, translate.Function]) -> translate.Function:
-    return list(functions.values())[-1]
-
-
-def _compiled(functions: list[translate.Function], texts: list[str]) -> list[int]:
-    """Compile functions, with what they need, in one module."""
+def _compiled(wanted: list[Any]) -> list[int]:
+    """Compile these, with what they need, in one module."""
     machine, engine = _host()
-    module = llvm.parse_assembly(translate.module(functions))
-    for text in texts if dumps() else []:
-        _say("the source", text)
-        _say("what LLVM says of its vectors", "")
-    optimise(module, machine)
+    functions = []
+    for one in wanted:
+        is_text = isinstance(one, str)
+        text, names = (one, NAMES) if is_text else (translate.text(one), one.__globals__)
+        made = translate.functions(text, names, f"ldl{next(_numbers)}_")
+        functions.append(list(made.values())[-1])
+        if dumps():
+            _say("the source", text)
+            _say("what LLVM says of its vectors", "")
+    module = optimised(translate.module(functions))
     if dumps():
         _say("LLVM's language", str(module))
         _say("assembly", machine.emit_assembly(module))
@@ -90,14 +84,22 @@ def _host() -> tuple[Any, Any]:
     return machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
-def optimise(module: Any, machine: Any) -> None:
-    """Let LLVM's passes make what they can of a module: those of its second level, of three."""
+def optimised(text: str) -> Any:
+    """A module, as good as the passes of LLVM's second level make it; the third gained nothing.
+
+    That arrays do not overlap is then forgotten: knowing it, LLVM puts stores before the loads of
+    other arrays. Large arrays all begin at the same place of their pages, and a load waits for a
+    store before it whose address has the same last twelve bits: Adam's loop took a fifth longer.
+    """
+    machine, _ = _host()
+    module = llvm.parse_assembly(text)
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = True
     options.slp_vectorization = False
     options.loop_unrolling = True
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
+    return llvm.parse_assembly(str(module).replace("ptr noalias ", "ptr "))
 
 
 @cache

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from ldl_numpy.engine import function
-from ldl_numpy.language import call, memory
+from ldl_numpy.language import call, glue, memory
 from ldl_numpy.pool import enter, leave, share
 
 i8 = np.int64
@@ -19,6 +19,7 @@ HEADER = object.__basicsize__
 """Where in an array's object NumPy keeps the address of its memory."""
 
 
+@glue
 def play_calls(calls: [i8], pool: i8):
     """Call functions one after another.
 
@@ -37,6 +38,7 @@ def play_calls(calls: [i8], pool: i8):
         leave(pool)
 
 
+@glue
 def point_words(spots: [i8], array: i8):
     """Write where an array, and offsets into it, begin to places among words.
 

@@ -24,7 +24,8 @@ from ldl.random import Stream
 from ldl_numpy import blas, threads
 from ldl_numpy.engine import addresses
 from ldl_numpy.philox import DRAW, LEAST
-from ldl_numpy.player import players
+from ldl_numpy.player import play_calls, players, point_words
+from ldl_numpy.pool import work
 from ldl_numpy.source import Source
 
 KEY = Struct("QQQ")
@@ -142,7 +143,8 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
     first = words.ctypes.data
     texts, starts, jobs = zip(*program.calls, strict=True)
     at = [first + 8 * start for start in starts]
-    calls = list(zip(addresses(texts), at, jobs, strict=True))
+    *found, _, _, _ = addresses([*texts, play_calls, point_words, work])
+    calls = list(zip(found, at, jobs, strict=True))
     played = np.array([len(calls), *(x for row in calls for x in row)], np.int64)
     moved = [(len(spots), spots) for spots in program.moving.values()]
     points = [

@@ -105,6 +105,7 @@ class Source(Nests):
             "    restore(mode)",
             "",
             "",
+            "@glue",
             "def entry(words: [i8], job: i8):",
             "    jobs, n = words[0], words[1]",
             f"    part({', '.join(given)})",

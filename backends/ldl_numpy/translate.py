@@ -95,7 +95,10 @@ class _Writer(Expressions):
         self.statements(tree.body)
         if not self.gives:
             self.put("ret void")
-        inline = "alwaysinline " if self.gives else "noinline " if how else ""
+        if "glue" in marks:
+            inline = "noinline optnone "
+        else:
+            inline = "alwaysinline " if self.gives else "noinline " if how else ""
         head = f"define {how}{result(self.gives)} @{name}({', '.join(params)}) {inline}#0 {{"
         text = "\n".join([head, "entry:", *self.lines, "}"])
         self.function = Function(name, text, self.gives, frozenset(self.needs))
