@@ -37,7 +37,7 @@ def test_the_blocks_of_a_product_are_numpys(
     kind = "f4" if dtype == "float32" else "f8"
     at = [*[x.ctypes.data for x in (a, b, out)], blas.address(kind)]
     words = np.array([*flips, m, n, k, *blocks, *at], np.int64)
-    (product,) = addresses([blas.product(kind)])
+    (product,) = addresses([blas.product(kind, m, n, k, bool(flips[1]))])
     for job in range(blocks[0] * blocks[1]):
         ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(product)(words.ctypes.data, job)
     expected = (a.T if flips[0] else a) @ (b.T if flips[1] else b)

@@ -66,7 +66,32 @@ def _multiplies(sgemm: Any, real: Any) -> bool:
 SIDE = 16
 """What sides of blocks are multiples of."""
 
+_BLOCK = f"""\
+def begin(size: i8, blocks: i8, block: i8):
+    at = (size + {SIDE - 1}) // {SIDE} * block // blocks * {SIDE}
+    return at if at < size else size
+
+
+def entry(words: [i8], job: i8):
+    a_turned, b_turned, m, n, k = words[0], words[1], words[2], words[3], words[4]
+    down, across, gemm = words[5], words[6], words[10]
+    i, j = job // across, job % across
+    top, left = begin(m, down, i), begin(n, across, j)
+    rows, columns = begin(m, down, i + 1) - top, begin(n, across, j + 1) - left
+    a = words[7] + {{SIZE}} * (top if a_turned != 0 else top * k)
+    b = words[8] + {{SIZE}} * (left * k if b_turned != 0 else left)
+    c = words[9] + {{SIZE}} * (top * n + left)
+"""
 _PRODUCT = f"""\
+{_BLOCK}\
+    a_order = i4({TRANSPOSED}) if a_turned != 0 else i4({PLAIN})
+    b_order = i4({TRANSPOSED}) if b_turned != 0 else i4({PLAIN})
+    a_lead, b_lead = m if a_turned != 0 else k, k if b_turned != 0 else n
+    one, zero = KIND(1), KIND(0)
+    order = i4({ROW_MAJOR})
+    call(gemm, order, a_order, b_order, rows, columns, k, one, a, a_lead, b, b_lead, zero, c, n)
+"""
+_ROW_PRODUCT = f"""\
 @contract
 def row_product(k: i8, n: i8, columns: i8, x: [KIND], w: [KIND], y: [KIND]):
     for j in range(columns):
@@ -85,40 +110,22 @@ def row_product(k: i8, n: i8, columns: i8, x: [KIND], w: [KIND], y: [KIND]):
             y[j] += x[i] * w[i * n + j]
 
 
-def begin(size: i8, blocks: i8, block: i8):
-    at = (size + {SIDE - 1}) // {SIDE} * block // blocks * {SIDE}
-    return at if at < size else size
-
-
-def entry(words: [i8], job: i8):
-    a_turned, b_turned, m, n, k = words[0], words[1], words[2], words[3], words[4]
-    down, across, gemm = words[5], words[6], words[10]
-    i, j = job // across, job % across
-    top, left = begin(m, down, i), begin(n, across, j)
-    rows, columns = begin(m, down, i + 1) - top, begin(n, across, j + 1) - left
-    a = words[7] + {{SIZE}} * (top if a_turned != 0 else top * k)
-    b = words[8] + {{SIZE}} * (left * k if b_turned != 0 else left)
-    c = words[9] + {{SIZE}} * (top * n + left)
-    if m == 1 and rows == 1 and b_turned == 0 and k * n <= {LARGE}:
+{_BLOCK}\
+    if rows == 1:
         row_product(k, n, columns, memory(KIND, a), memory(KIND, b), memory(KIND, c))
-    else:
-        a_order = i4({TRANSPOSED}) if a_turned != 0 else i4({PLAIN})
-        b_order = i4({TRANSPOSED}) if b_turned != 0 else i4({PLAIN})
-        a_lead, b_lead = m if a_turned != 0 else k, k if b_turned != 0 else n
-        one, zero = KIND(1), KIND(0)
-        order = i4({ROW_MAJOR})
-        call(gemm, order, a_order, b_order, rows, columns, k, one, a, a_lead, b, b_lead, zero, c, n)
 """
 
 
-def product(kind: str) -> str:
+def product(kind: str, m: int, n: int, k: int, b_turned: bool) -> str:
     """The source of C = A B for a C-contiguous matrix C (m, n) of a type, a block of C a job.
 
     It takes whether A and B lie transposed, m, n, k, in how many blocks C is cut down and across,
     three addresses and that of BLAS's own product. One row is multiplied by eight rows of B at a
     time, products added as processors do at once.
     """
-    return _PRODUCT.replace("{SIZE}", kind[1]).replace("KIND", kind)
+    alone = m == 1 and not b_turned and k * n <= LARGE
+    source = _ROW_PRODUCT if alone else _PRODUCT
+    return source.replace("{SIZE}", kind[1]).replace("KIND", kind)
 
 
 def worth(m: int, n: int, k: int) -> tuple[int, int]:

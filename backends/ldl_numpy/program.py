@@ -107,9 +107,9 @@ class _Program:
             (m, n), k = out.shape, a.shape[1]
             jobs = threads.jobs(m * n * k, *blas.worth(m, n, k))
             down, across = blas.blocks(m, n, jobs)
-            self.calls.append((blas.product(kind), start, down * across))
-            self.words += [not x.flags.c_contiguous for x in (a, b)]
-            self.words += [m, n, k, down, across]
+            turned = [not x.flags.c_contiguous for x in (a, b)]
+            self.calls.append((blas.product(kind, m, n, k, turned[1]), start, down * across))
+            self.words += [*turned, m, n, k, down, across]
             for x in (*op.inputs, *op.outputs):
                 self._point(x)
             self.words.append(blas.address(kind))

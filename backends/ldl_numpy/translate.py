@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from ldl_numpy.expressions import HELD, TYPES, Expressions, Number, result
+from ldl_numpy.expressions import Expressions, Number
+from ldl_numpy.instructions import HELD, TYPES, result
 
 
 class Function(NamedTuple):
