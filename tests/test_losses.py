@@ -126,7 +126,7 @@ def test_a_loss_of_ones_own_trains_alike_recorded_and_layer_by_layer(kind: Any) 
         model = nn.Linear(3, 3)
         step = ldl.TrainStep(model, kind("batchmean"), optim.SGD(model, 0.05), record=record)
         losses.append([float(step(X, T)) for _ in range(4)])
-    np.testing.assert_allclose(*losses, rtol=1e-5)
+    np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-6)  # of numbers of about 3
 
 
 class Overwriting(nn.Loss):
