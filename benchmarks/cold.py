@@ -41,7 +41,7 @@ STAGES = {
     "LLVM: compiling": (
         "llvmlite.binding:parse_assembly",
         "llvmlite.binding:ExecutionEngine.finalize_object",
-        "ldl_numpy.engine:optimise",
+        "ldl_numpy.engine:optimised",
     ),
 }
 """Functions whose time, but for that of others of them inside it, is a stage of a first step."""
