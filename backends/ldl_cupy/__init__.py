@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from ldl import arrays, random
-from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording
+from ldl.backend import Array, Backend, BackendUnavailableError, DType, Recording, Window
 from ldl.nn.differentiable import DeviceError
 from ldl.prepared import Prepared
 from ldl_cupy.capture import Capture
 from ldl_cupy.device import Device
+from ldl_cupy.images import Windows
 from ldl_cupy.kernels import Functions
 from ldl_cupy.launch import Launcher
 
@@ -87,6 +88,7 @@ class CupyBackend(Backend):
         self.xp, self.array_type, self.gemm = xp, array_type, gemm
         self.connection = connection
         self.launcher = Launcher(xp)
+        self.windows = Windows(self.launcher)
         self.functions = Functions(connection)
         self.capture = Capture(connection)
         self._unprepared: set[str] = set()
@@ -108,6 +110,8 @@ class CupyBackend(Backend):
             found = self.xp.asarray(data, order="C")
             arrays.check_kind(found.dtype)
             return self.xp.asarray(found, dtype=dtype, order="C")
+        if arrays.on_cuda(data):
+            return self.asarray(self.xp.from_dlpack(data), dtype)
         host = arrays.host(data, dtype)
         if host.dtype.itemsize > 8:  # long doubles
             host = host.astype(np.float64)
@@ -124,6 +128,23 @@ class CupyBackend(Backend):
     def to_numpy(self, array: Array) -> Any:
         """A copy on the host; waits for the device."""
         return self.xp.asnumpy(array)
+
+    def choose_device(self, number: int) -> None:
+        """Make the GPU of that number this thread's, counted round where there are fewer."""
+        self.connection.choose(number)
+
+    def add_up(self, array: Array, world: Any) -> None:
+        """By NCCL, on the current stream; through the host where it is not there."""
+        found = self.connection.communicator(world)
+        if found is None:
+            super().add_up(array, world)
+        else:
+            found.add_up(array)
+
+    def begin_add_up(self, array: Array, world: Any) -> Callable[[], Any]:
+        """The stream goes on when it is done."""
+        self.add_up(array, world)
+        return _nothing
 
     def synchronize(self) -> None:
         """Wait for the current stream."""
@@ -218,7 +239,7 @@ class CupyBackend(Backend):
         kind = np.dtype(dtype)
         wide = kind if kind in (np.float32, np.float64) else np.dtype(np.float32)
         out = self.xp.empty(shape, wide)
-        words = np.array(key, np.uint64)
+        words = np.array(key.words(shape), np.uint64)
         memory = self.connection.empty(words.nbytes)
         self.connection.send(words.view(np.uint8), memory)
         getattr(self.launcher, name)(out, memory.view(np.uint64))
@@ -231,6 +252,29 @@ class CupyBackend(Backend):
             return super().take(array, index)
         out = self.xp.empty((len(index), *array.shape[1:]), array.dtype)
         self.launcher.take(array, self.xp.ascontiguousarray(index), out)
+        return out
+
+    def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
+        """The generic body's numbers."""
+        shape = (len(x), *window.output(x.shape[1:3]), x.shape[-1])
+        y, where = self.xp.empty(shape, x.dtype), self.xp.empty(shape, window.place_type)
+        self.windows.max_pool(window, self.xp.ascontiguousarray(x), y, where)
+        return y, where
+
+    def max_pool_input(
+        self, grad: Array, where: Array, window: Window, image: tuple[int, int]
+    ) -> Array:
+        """The generic body's numbers, added in the same order at every call."""
+        dx = self.xp.empty((len(grad), *image, grad.shape[-1]), grad.dtype)
+        self.windows.max_pool_input(window, self.xp.ascontiguousarray(grad), where, dx)
+        return dx
+
+    def add_rows(self, rows: Array, index: Array, out: Array) -> Array:
+        """The generic body's numbers, added in the same order at every call."""
+        if rows.dtype not in (np.float32, np.float64) or rows.dtype != out.dtype:
+            return super().add_rows(rows, index, out)
+        straight = self.xp.ascontiguousarray
+        self.windows.add_rows(straight(rows), straight(index.astype(np.int64)), out)
         return out
 
     def sum_rows(self, a: Array, out: Array = None, accumulate: bool = False) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ldl.prepared import play
 from ldl_cupy.launch import OPTIONS
+from ldl_cupy.nccl import Nccl, communicator
 
 RING = 4
 """Copies from the host that may be under way on a GPU; one more waits for the first."""
@@ -56,10 +57,24 @@ class Device:
         self.xp = xp
         self._ready = ready
         self._gpus: dict[int, _Gpu] = {}
+        self._communicators: dict[tuple[int, int], Any] = {}
 
     def number(self) -> int:
         """The current GPU's number."""
         return int(self.xp.cuda.runtime.getDevice())
+
+    def choose(self, number: int) -> None:
+        """Make the GPU of that number the current one, counted round where there are fewer."""
+        runtime = self.xp.cuda.runtime
+        runtime.setDevice(number % runtime.getDeviceCount())
+
+    def communicator(self, world: Any) -> Nccl | None:
+        """What adds up arrays of the current GPU over a world's ranks, all of which ask for it."""
+        key = self.number(), id(world)
+        if key not in self._communicators:
+            self._communicators[key] = communicator(self.xp.cuda, world), world
+        found: Nccl | None = self._communicators[key][0]
+        return found
 
     def _here(self) -> _Gpu:
         number = self.number()

@@ -5,10 +5,9 @@
 
 // ---- random numbers ------------------------------------------------------------------------
 
-// Eight uniform numbers in [0, 1), those of block `index` of the draw that key = {seed, stream,
-// draw} names, by Philox4x64-10 (Salmon et al., SC 2011). Counters start at one, as NumPy's do.
-// Each 64-bit word gives two numbers, its lower half the first: the upper 24 of 32 bits.
-INLINE void uniform_block(Word index, const Word* key, float u[8]) {
+// The four words of block `index` of the draw that key = {seed, stream, draw, start, whole} names,
+// by Philox4x64-10 (Salmon et al., SC 2011). Counters start at one, as NumPy's do.
+INLINE void philox(Word index, const Word* key, Word words[4]) {
     Word c0 = index + 1, c1 = key[2], c2 = 0, c3 = 0, k0 = key[0], k1 = key[1];
 #pragma unroll
     for (int round = 0; round < 10; ++round) {
@@ -23,12 +22,33 @@ INLINE void uniform_block(Word index, const Word* key, float u[8]) {
         k0 += 0x9E3779B97F4A7C15ull;
         k1 += 0xBB67AE8584CAA73Bull;
     }
-    const Word words[] = {c0, c1, c2, c3};
+    words[0] = c0;
+    words[1] = c1;
+    words[2] = c2;
+    words[3] = c3;
+}
+
+// The upper 24 of 32 bits as a number in [0, 1).
+INLINE float fraction(Word bits) { return (float)((unsigned)bits >> 8) * 0x1p-24f; }
+
+// Eight uniform numbers, two of each word, its lower half the first.
+INLINE void uniform_block(Word index, const Word* key, float u[8]) {
+    Word words[4];
+    philox(index, key, words);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-        u[2 * k] = (float)((unsigned)words[k] >> 8) * 0x1p-24f;
-        u[2 * k + 1] = (float)(unsigned)(words[k] >> 40) * 0x1p-24f;
+        u[2 * k] = fraction(words[k]);
+        u[2 * k + 1] = fraction(words[k] >> 32);
     }
+}
+
+// Number j of the draw alone.
+INLINE float uniform_number(Size j, const Word* key) {
+    Word words[4];
+    philox(j / 8, key, words);
+    const Word low = j & 2 ? words[1] : words[0], high = j & 2 ? words[3] : words[2];
+    const Word word = j & 4 ? high : low;
+    return fraction(j & 1 ? word >> 32 : word);
 }
 
 template <typename T> struct alignas(16) Vector {
@@ -49,11 +69,18 @@ template <typename T> INLINE void store_eight(T* out, Size first, Size n, const 
     }
 }
 
+// out[i] = the draw's number start + i.
 template <typename T> INLINE void uniform(T* out, Size n, const Word* key) {
+    const Size start = key[3];
+    if (start % 8) {
+        for (Size i = thread_index(); i < n; i += thread_count())
+            out[i] = uniform_number(start + i, key);
+        return;
+    }
     for (Size block = thread_index(); 8 * block < n; block += thread_count()) {
         float u[8];
         T v[8];
-        uniform_block(block, key, u);
+        uniform_block(start / 8 + block, key, u);
 #pragma unroll
         for (int k = 0; k < 8; ++k) v[k] = u[k];
         store_eight(out, 8 * block, n, v);
@@ -71,10 +98,22 @@ INLINE void shift(float v[16], int by) {
     }
 }
 
-// Standard normal numbers by Box and Muller: uniform numbers (u, v), h = ceil(n / 2) apart, give
-// out[i] = √(-2 ln(1 - u)) cos 2πv and out[h + i] = √(-2 ln(1 - u)) sin 2πv.
+// Standard normal numbers by Box and Muller: uniform numbers (u, v), h = ceil(whole / 2) apart,
+// give √(-2 ln(1 - u)) cos 2πv and √(-2 ln(1 - u)) sin 2πv at their two places of the draw, of
+// which out has those from `start` on: both of every pair, unless it is a part.
 template <typename T> INLINE void normal(T* out, Size n, const Word* key) {
-    const Size half = (n + 1) / 2;
+    const Size start = key[3], whole = key[4], half = (whole + 1) / 2;
+    if (start || whole != n) {
+        for (Size i = thread_index(); i < n; i += thread_count()) {
+            const bool sine = start + i >= half;
+            const Size first = sine ? start + i - half : start + i;
+            const T radius = sqrt(T(-2) * log(T(1) - T(uniform_number(first, key))));
+            T s, c;
+            sincospi(T(2) * T(uniform_number(half + first, key)), &s, &c);
+            out[i] = radius * (sine ? s : c);
+        }
+        return;
+    }
     const int by = half % 8;
     for (Size block = thread_index(); 8 * block < half; block += thread_count()) {
         float u[8], v[16];

@@ -15,10 +15,12 @@ import numpy as np
 from ldl.compiler.backend import Draw
 from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
-from ldl.compiler.operations import Op, Ref, Value
+from ldl.compiler.operations import BEGIN_SUM, Op, Ref, Value
 from ldl.precision import get_matmul_precision
+from ldl.random import WORDS
 from ldl_cupy.bf16 import with_bf16
 from ldl_cupy.epilogues import with_epilogues
+from ldl_cupy.images import Windows, with_products
 from ldl_cupy.launch import Launcher, common
 from ldl_cupy.source import CudaSource
 from ldl_cupy.streams import beside
@@ -52,6 +54,7 @@ class Kernels:
     def __init__(self, backend: Any) -> None:
         self._device = backend.connection
         self._launcher: Launcher = backend.launcher
+        self._windows: Windows = backend.windows
         self._matmul: Run = backend.matmul
         self._gemm: Any = backend.gemm
         self._leaves_out: frozenset[str] = backend.leaves_out
@@ -61,12 +64,14 @@ class Kernels:
         self.texts: dict[str, str] = {}
         """The kernels' sources, by name."""
         self._compiled: dict[str, Any] = {}
-        self.draws: list[Draw] = []
+        self.draws: list[tuple[Draw, tuple[int, ...]]] = []
+        """What is drawn, in arrays of which shape."""
         self.keys: Any = None
         """The draws' keys, on the device."""
 
     def fuse(self, ops: list[Op], kept: set[Value]) -> list[Op]:
         """The operations, as launches; an error where a kernel does not compile."""
+        ops = with_products(ops, self._windows)
         if self._does("bf16") and get_matmul_precision() == "bf16":
             ops = with_bf16(ops, self._gemm.offers)
         if self._does("epilogues"):
@@ -103,7 +108,7 @@ class Kernels:
             return op
         run = self._known(op)
         done = op if run is None else Op(run, op.inputs, op.outputs, ufunc=op.ufunc)
-        if not (isinstance(op.run, Draw) or op.ufunc.startswith("matmul")):
+        if not (isinstance(op.run, Draw) or op.ufunc.startswith(("matmul", BEGIN_SUM))):
             self._try(done)
         return done
 
@@ -121,10 +126,12 @@ class Kernels:
     def _known(self, op: Op) -> Run | None:
         """What does it here; None for what is left to CuPy."""
         if isinstance(op.run, Draw):
-            self.draws.append(op.run)
+            self.draws.append((op.run, op.outputs[0].value.shape))
             return partial(self._draw, op.run.kind, len(self.draws) - 1)
         if op.ufunc == "matmul" and all(isinstance(x, Ref) for x in op.inputs):
             return self._matmul
+        if op.ufunc == "matmul_add":
+            return partial(self._matmul, accumulate=True)
         if op.ufunc in ("matmul_bias", "matmul_bf16"):
             run: Run = getattr(self._gemm, op.ufunc)
             return run
@@ -147,7 +154,7 @@ class Kernels:
 
     def _draw(self, kind: str, index: int, out: Any) -> None:
         fill = getattr(self._launcher, f"fill_{kind}")
-        fill(out, self.keys[3 * index : 3 * index + 3])
+        fill(out, self.keys[WORDS * index : WORDS * (index + 1)])
 
     def _product_and_sums(self, of: str, a: Any, b: Any, out: Any, sums: Any) -> None:
         if not self._gemm.matmul_sums(a, b, out, sums, of):

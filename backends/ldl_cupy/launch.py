@@ -1,7 +1,7 @@
 """Launches of the kernels in kernels.cu, on CuPy's current stream.
 
     launch = Launcher()
-    launch.fill_normal(out, key)        # key: uint64 {seed, stream, draw} on the device
+    launch.fill_normal(out, key)        # key: uint64, the words of a Key, on the device
 
 Nothing here waits for the device. Nothing is allocated where the caller brings the scratch of a
 reduction, so that a launch can be part of a CUDA graph, except the first, which compiles.
@@ -51,8 +51,10 @@ def common() -> str:
 
 @cache
 def source() -> str:
-    """The text of kernels.cu, with what it has in common with other sources."""
-    return common() + Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+    """The text of kernels.cu and images.cu, with what they have in common with other sources."""
+    own = ("kernels.cu", "images.cu")
+    texts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in own]
+    return common() + "".join(texts)
 
 
 class Scratch(NamedTuple):
@@ -92,18 +94,18 @@ class Launcher:
         self._fill("normal", out, key, -(-out.size // 16))
 
     def _fill(self, what: str, out: Array, key: Array, threads: int) -> None:
-        double = _kind(out) == "double"
-        self._check(out)
+        double = kind_of(out) == "double"
+        self.check(out)
         if threads:
             name = f"fill_{what}_double" if double else f"fill_{what}"
-            self._run(name, (_blocks(threads),), (BLOCK,), out, np.int64(out.size), key)
+            self.run(name, (blocks(threads),), (BLOCK,), out, np.int64(out.size), key)
 
     def take(self, array: Array, index: Array, out: Array, start: Array = None) -> None:
         """out[i] = array[index[start + i]]; `start`, an int64 on the device, is zero if left out.
 
         `index` holds int64. Where it or `start` leaves its array, the nearest row is taken.
         """
-        self._check(array, index, out)
+        self.check(array, index, out)
         if index.dtype != np.int64:
             raise TypeError(f"index holds int64, not {index.dtype}")
         if out.dtype != array.dtype or out.shape[1:] != array.shape[1:]:
@@ -121,9 +123,9 @@ class Launcher:
         columns = size // rows // unit
         x = min(power_of_two(columns), BLOCK)
         y = BLOCK // x
-        self._run(
+        self.run(
             f"gather_rows_{unit}",
-            (_blocks(columns, x), min(_blocks(rows, y), GRID)),
+            (blocks(columns, x), min(blocks(rows, y), GRID)),
             (x, y),
             array,
             np.int64(len(array)),
@@ -139,7 +141,7 @@ class Launcher:
         self, a: Array, out: Array, accumulate: bool = False, scratch: Scratch | None = None
     ) -> None:
         """out[j] = Σ a[i, j] over i, added to what `out` holds with `accumulate`."""
-        self._check(a, out)
+        self.check(a, out)
         rows, columns = a.shape
         if not columns:
             return
@@ -148,8 +150,8 @@ class Launcher:
         groups = -(-columns // x)
         parts = max(1, min(rows // (8 * y), PARTS // groups))
         tickets, partial = self._several(parts, scratch)
-        self._run(
-            f"sum_columns_{_kind(a, out)}",
+        self.run(
+            f"sum_columns_{kind_of(a, out)}",
             (min(groups, 2**31 - 1), parts),
             (x, y),
             a,
@@ -163,11 +165,11 @@ class Launcher:
 
     def sum_squares(self, a: Array, out: Array, scratch: Scratch | None = None) -> None:
         """out = Σ a², `out` being an array of one element."""
-        self._check(a, out)
+        self.check(a, out)
         parts = max(1, min(a.size // (8 * BLOCK), PARTS))
         tickets, partial = self._several(parts, scratch)
-        name = f"sum_squares_{_kind(a, out)}"
-        self._run(name, (parts,), (BLOCK,), a, out, np.int64(a.size), tickets, partial)
+        name = f"sum_squares_{kind_of(a, out)}"
+        self.run(name, (parts,), (BLOCK,), a, out, np.int64(a.size), tickets, partial)
 
     def _several(self, parts: int, scratch: Scratch | None) -> Any:
         """Scratch for that many blocks: a single one needs none."""
@@ -175,7 +177,7 @@ class Launcher:
             return NULL, NULL
         return self.scratch() if scratch is None else scratch
 
-    def _check(self, *arrays: Array) -> None:
+    def check(self, *arrays: Array) -> None:
         """A raw kernel knows nothing of strides, and nothing of GPUs."""
         gpu = self.xp.cuda.runtime.getDevice()
         for a in arrays:
@@ -183,14 +185,16 @@ class Launcher:
                 raise ValueError(f"an array of shape {a.shape} is not C-contiguous")
             here(a, gpu)
 
-    def _run(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+    def run(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+        """Launch a kernel by its name."""
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = self._module.get_function(name)
         kernel(grid, block, args)
 
 
-def _blocks(threads: int, block: int = BLOCK) -> int:
+def blocks(threads: int, block: int = BLOCK) -> int:
+    """As many as these threads need, and `GRID` at most."""
     return min(-(-threads // block), GRID)
 
 
@@ -199,7 +203,8 @@ def power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def _kind(*arrays: Array) -> str:
+def kind_of(*arrays: Array) -> str:
+    """The type of C of all of them."""
     dtypes = {a.dtype for a in arrays}
     if len(dtypes) > 1 or not dtypes <= KINDS.keys():
         raise TypeError(f"arrays are all float32 or all float64, not {sorted(map(str, dtypes))}")

@@ -105,7 +105,7 @@ class DeviceStep(Recorded):
         self._sources: dict[Any, _Rows] = {}
         self._kernels = Kernels(backend)
         self._plan = Plan(traced.trace, [], traced.results, self._kernels.fuse, hosts)
-        self.streams = [draw.stream for draw in self._kernels.draws]
+        self.streams = [draw.stream for draw, _ in self._kernels.draws]
         self.does = self._plan.does
 
     @property
@@ -115,6 +115,14 @@ class DeviceStep(Recorded):
         graphs: int = sum(getattr(found, "bytes", 0) for known in sites for found in known.values())
         inputs: int = sum(x.nbytes for x in {id(x): x for x in self._inputs}.values())
         return self._plan.bytes + inputs + graphs
+
+    def account(self) -> list[Any]:
+        """The plan's operations."""
+        return list(self._plan.account)
+
+    def explain(self) -> str:
+        """The plan's operations, in words."""
+        return self._plan.explain()
 
     def valid(self) -> bool:
         """Also whether products are to be as exact as they were then."""
@@ -147,7 +155,8 @@ class DeviceStep(Recorded):
         return self._call(self._sources[key], [start])
 
     def _call(self, site: Any, numbers: list[int]) -> tuple[Any, ...]:
-        keys = [word for draw in self._kernels.draws for word in draw.stream.next()]
+        draws = self._kernels.draws
+        keys = [word for draw, shape in draws for word in draw.stream.next().words(shape)]
         self._capture.call(site, np.array([*keys, *numbers], np.uint64))
         self.leave_flags()
         return tuple(self._plan.results)

@@ -37,7 +37,7 @@ class CudaSource(Nests):
         "square": "{0} * {0}",
         "reciprocal": "{one} / {0}",
         "sqrt": "sqrt({0})",
-        "sign": "({0} > {zero} ? {one} : ({0} < {zero} ? -{one} : {0} * {zero}))",
+        "sign": "({0} > {zero} ? {one} : ({0} < {zero} ? -{one} : ({0} != {0} ? {0} : {zero})))",
         "exp": "exp({0})",
         "log": "log({0})",
         "log1p": "log1p({0})",

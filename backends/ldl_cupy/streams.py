@@ -1,7 +1,8 @@
 """Products and numbers that nothing else in a step reads, beside the rest of it.
 
 dW = Xᵀ G waits for G, and the optimizer alone for dW: in a captured step it runs on a second stream
-while the next dX does. So does what makes the loss of its sum.
+while the next dX does. So does what makes the loss of its sum, and what adds gradients up over
+ranks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from ldl.compiler.operations import Op, Ref, Value
+from ldl.compiler.operations import BEGIN_SUM, Op, Ref, Value
 
 AT_ONCE = 2
 """Operations that may wait beside: the memory that they read is used for nothing else meanwhile."""
@@ -51,7 +52,7 @@ def _alone(ops: list[Op], i: int) -> bool:
     """Whether no later operation touches its result, a product or a number, or its operands."""
     op = ops[i]
     numbers = not any(out.value.shape for out in op.outputs)
-    if not (numbers or op.ufunc.startswith("matmul")):
+    if not (numbers or op.ufunc.startswith(("matmul", BEGIN_SUM))):
         return False
     written, read = _values(op.outputs), _values(op.inputs)
     return not any(

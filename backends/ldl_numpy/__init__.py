@@ -21,7 +21,7 @@ from ldl_numpy.uniform import fill
 __all__ = ["NumpyBackend"]
 
 MANY = 2**16
-"""Normal numbers that NumPy draws sooner than code is compiled for them."""
+"""Random numbers that NumPy draws sooner than code is compiled for them."""
 
 
 class NumpyBackend(Backend):
@@ -62,12 +62,19 @@ class NumpyBackend(Backend):
 
     def fill_uniform(self, out: np.ndarray[Any, Any], key: random.Key) -> None:
         """The same numbers, in a C-contiguous float32 array."""
-        fill(out, key)
+        if out.size < MANY or fuser() is None:
+            fill(out, key)
+            return
+        from ldl_numpy import philox
+
+        draw: Any = philox.drawn
+        draw(out, key)
 
     def normal(self, shape: tuple[int, ...], dtype: DType, key: random.Key) -> np.ndarray[Any, Any]:
         """The generic body's numbers, to rounding."""
         size = int(np.prod(shape))
-        if fuser() is None or size < MANY or np.dtype(dtype) != np.float32:
+        whole = key.span(shape) == (0, size)
+        if not whole or fuser() is None or size < MANY or np.dtype(dtype) != np.float32:
             drawn: np.ndarray[Any, Any] = super().normal(shape, dtype, key)
             return drawn
         from ldl_numpy.philox import normal
@@ -77,6 +84,29 @@ class NumpyBackend(Backend):
         out = np.empty(2 * half, np.float32)
         normal()(half, *(a.ctypes.data for a in (u[:half], u[half:], out[:half], out[half:])))
         return out[:size].reshape(shape)
+
+    def _box_muller(
+        self, u: np.ndarray[Any, Any], v: np.ndarray[Any, Any], wave: str, whole: int
+    ) -> np.ndarray[Any, Any]:
+        if fuser() is None or whole < MANY or u.dtype != np.float32:
+            made: np.ndarray[Any, Any] = super()._box_muller(u, v, wave, whole)
+            return made
+        from ldl_numpy.philox import waves
+
+        out = np.empty_like(u)
+        waves()[wave](len(u), *(a.ctypes.data for a in (u, v, out)))
+        return out
+
+    def take(self, array: np.ndarray[Any, Any], index: np.ndarray[Any, Any]) -> Any:
+        """The rows that `index` names; ValueError for one that is not there."""
+        if index.size:
+            low, high = int(index.min()), int(index.max())
+            if low < 0 or high >= len(array):
+                raise ValueError(
+                    f"there is no row {low if low < 0 else high}: rows are numbered from 0 to "
+                    f"{len(array) - 1}"
+                )
+        return np.take(array, index, axis=0)
 
     def sum_squares(self, a: np.ndarray[Any, Any]) -> Any:
         """The generic body's number, which may be infinite and is asked what it is."""

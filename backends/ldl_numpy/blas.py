@@ -19,6 +19,9 @@ NAMES = ("scipy_{}64_", "{}64_", "{}$NEWLAPACK$ILP64")
 SHORT_NAMES = () if sys.platform == "darwin" else ("scipy_{}", "{}")
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
 
+WIDE = 64
+"""Bytes of the widest vectors that ldl's own products have."""
+
 LARGE = 2**22
 """Elements of a matrix by which one row is multiplied here; more are worth BLAS's threads."""
 
@@ -50,6 +53,28 @@ def find(name: str) -> Any:
         if found is not None:
             return found
     return None
+
+
+NARROW = {"Haswell": 32, "Zen": 32, "Sandybridge": 32, "Excavator": 32, "Steamroller": 32}
+NARROW |= {"Piledriver": 32, "Bulldozer": 32, "Nehalem": 16, "Core2": 16, "Prescott": 16}
+
+
+def kernels() -> str:
+    """The processor that OpenBLAS's products are for, as it names it; "" of another BLAS.
+
+    It is what `OPENBLAS_CORETYPE` in the environment says, or else one that is like this one.
+    """
+    says = find("openblas_get_corename")
+    if says is None:
+        return ""
+    says.restype = ctypes.c_char_p
+    return str(says().decode())
+
+
+@cache
+def width() -> int:
+    """The bytes of the vectors of its products; of what is not known the widest."""
+    return NARROW.get(kernels(), WIDE)
 
 
 def _multiplies(sgemm: Any, real: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from ldl.forks import guarded
-from ldl_numpy import elementary, language, translate
+from ldl_numpy import elementary, language, tile, translate, turns
 
 lock = guarded(RLock())
 """Held while LLVM works, which serves one thread at a time; a fork waits for it."""
@@ -52,7 +52,11 @@ def _compiled(wanted: list[Any]) -> list[int]:
     functions = []
     for one in wanted:
         is_text = isinstance(one, str)
-        text, names = (one, NAMES) if is_text else (translate.text(one), one.__globals__)
+        text, names = (
+            (one, NAMES | tile.named(one) | turns.named(one))
+            if is_text
+            else (translate.text(one), one.__globals__)
+        )
         made = translate.functions(text, names, f"ldl{next(_numbers)}_")
         functions.append(list(made.values())[-1])
         if dumps():

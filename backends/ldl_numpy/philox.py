@@ -39,26 +39,35 @@ def fraction(bits: u8):
     return f4(i4(bits >> 8)) * 2.0**-24
 
 
-def fill_uniform(first: i8, last: i8, out: [f4], seed: u8, stream: u8, draw: u8):
-    """Of the uniform numbers in [0, 1) that `ldl.random.uniform` gives, those from a multiple of 8
-    to before the last.
+def number(j: i8, seed: u8, stream: u8, draw: u8):
+    """Number j of a draw."""
+    w0, w1, w2, w3 = block(j // 8, seed, stream, draw)
+    k = j % 8
+    word = (w0 if k < 2 else w1) if k < 4 else (w2 if k < 6 else w3)
+    return fraction(word >> 32 if k % 2 != 0 else word & 0xFFFFFFFF)
+
+
+def fill_uniform(first: i8, last: i8, start: i8, out: [f4], seed: u8, stream: u8, draw: u8):
+    """Of the uniform numbers in [0, 1) that `ldl.random.uniform` gives, those from the first to
+    before the last; `out` has number `start` at its beginning.
     """
-    whole = last // 8
-    for i in range(first // 8, whole):
+    low, high = (first + 7) // 8, last // 8
+    low = low if 8 * low < last else (last + 7) // 8
+    high = high if high > low else low
+    for j in range(first, 8 * low if 8 * low < last else last):
+        out[j - start] = number(j, seed, stream, draw)
+    for i in range(low, high):
         w0, w1, w2, w3 = block(i, seed, stream, draw)
-        out[8 * i] = fraction(w0 & 0xFFFFFFFF)
-        out[8 * i + 1] = fraction(w0 >> 32)
-        out[8 * i + 2] = fraction(w1 & 0xFFFFFFFF)
-        out[8 * i + 3] = fraction(w1 >> 32)
-        out[8 * i + 4] = fraction(w2 & 0xFFFFFFFF)
-        out[8 * i + 5] = fraction(w2 >> 32)
-        out[8 * i + 6] = fraction(w3 & 0xFFFFFFFF)
-        out[8 * i + 7] = fraction(w3 >> 32)
-    for j in range(8 * whole, last):
-        w0, w1, w2, w3 = block(whole, seed, stream, draw)
-        k = j - 8 * whole
-        word = (w0 if k < 2 else w1) if k < 4 else (w2 if k < 6 else w3)
-        out[j] = fraction(word >> 32 if k % 2 != 0 else word & 0xFFFFFFFF)
+        out[8 * i - start] = fraction(w0 & 0xFFFFFFFF)
+        out[8 * i + 1 - start] = fraction(w0 >> 32)
+        out[8 * i + 2 - start] = fraction(w1 & 0xFFFFFFFF)
+        out[8 * i + 3 - start] = fraction(w1 >> 32)
+        out[8 * i + 4 - start] = fraction(w2 & 0xFFFFFFFF)
+        out[8 * i + 5 - start] = fraction(w2 >> 32)
+        out[8 * i + 6 - start] = fraction(w3 & 0xFFFFFFFF)
+        out[8 * i + 7 - start] = fraction(w3 >> 32)
+    for j in range(8 * high, last):
+        out[j - start] = number(j, seed, stream, draw)
 
 
 def box_muller(n: i8, u: [f4], v: [f4], cos: [f4], sin: [f4]):
@@ -69,21 +78,52 @@ def box_muller(n: i8, u: [f4], v: [f4], cos: [f4], sin: [f4]):
         sin[i] = radius * sinpi2_f4(v[i])
 
 
+def cosines(n: i8, u: [f4], v: [f4], out: [f4]):
+    """The first half of `box_muller`."""
+    for i in range(n):
+        out[i] = np.sqrt(log_f4(1 - u[i]) * -2) * cospi2_f4(v[i])
+
+
+def sines(n: i8, u: [f4], v: [f4], out: [f4]):
+    """The second half of `box_muller`."""
+    for i in range(n):
+        out[i] = np.sqrt(log_f4(1 - u[i]) * -2) * sinpi2_f4(v[i])
+
+
 def draw(words: [i8], job: i8):
-    """A job of uniform numbers for a program: how many, how many jobs, their address, and the three
-    words of their key.
+    """A job of uniform numbers for a program: how many, how many jobs, their address, and the words
+    of their key.
     """
-    n, jobs, out = words[0], words[1], memory(f4, words[2])
+    n, jobs, out, start = words[0], words[1], memory(f4, words[2]), words[6]
     first, last = n // 8 * job // jobs * 8, n // 8 * (job + 1) // jobs * 8
     last = n if job == jobs - 1 else last
-    fill_uniform(first, last, out, u8(words[3]), u8(words[4]), u8(words[5]))
+    seed, stream, key = u8(words[3]), u8(words[4]), u8(words[5])
+    fill_uniform(start + first, start + last, start, out, seed, stream, key)
 
 
-DRAW = "\n".join(map(text, (block, fraction, fill_uniform, draw)))
+DRAW = "\n".join(map(text, (block, fraction, number, fill_uniform, draw)))
 """The source of `draw`."""
+
+
+@cache
+def _draw():
+    return function(draw, ctypes.c_void_p, ctypes.c_int64)
+
+
+def drawn(out, key):
+    """Fill a C-contiguous float32 array with the numbers of a key."""
+    words = np.array([out.size, 1, out.ctypes.data, *key.words(out.shape)], np.uint64)
+    _draw()(words.ctypes.data, 0)
 
 
 @cache
 def normal():
     """`box_muller`, compiled."""
     return function(box_muller, ctypes.c_int64, *[ctypes.c_void_p] * 4)
+
+
+@cache
+def waves():
+    """`cosines` and `sines`, compiled."""
+    kinds = ctypes.c_int64, *[ctypes.c_void_p] * 3
+    return {"cos": function(cosines, *kinds), "sin": function(sines, *kinds)}

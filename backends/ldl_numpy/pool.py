@@ -3,7 +3,7 @@
 Whoever runs a program posts a piece of work, a function and a number of jobs, and does jobs as the
 pool's threads do: each claims one after another until none is left. So a thread that the system has
 put aside holds up the one job that it has begun, and where none comes in time the caller does all.
-Who finds nothing to do looks again for some ten microseconds and then sleeps; so does the caller
+Who finds nothing to do looks again for some hundred microseconds, then sleeps; so does the caller
 while the last jobs are being done. A second program, in another thread of Python's, finds the pool
 taken and does its jobs by itself.
 
@@ -26,8 +26,8 @@ from ldl_numpy.translate import Function
 i4, i8 = np.int32, np.int64
 
 TICKET, LEFT, FUNCTION, WORDS, TAKEN, ASLEEP, AWAITED, PLAYERS, OWN = range(0, 9 * 64, 64)
-LOCK, UNLOCK, WAIT, SIGNAL, SET, GET = range(576, 576 + 6 * 8, 8)
-MUTEX, POSTED, DONE, SIZE = range(640, 640 + 4 * 128, 128)
+LOCK, UNLOCK, WAIT, SIGNAL, SET, GET, YIELD = range(576, 576 + 7 * 8, 8)
+MUTEX, POSTED, DONE, IDLE, SIZE = range(640, 640 + 5 * 128, 128)
 """Where things lie in the pool: words, each in a line of cache of its own; addresses of functions;
 what POSIX's threads wait with.
 
@@ -37,6 +37,9 @@ the piece of work: who compares and swaps it claims a job of this piece or none.
 JOBS, PIECE = 2**32 - 1, 2**32
 TRIES = 4000
 """How often one looks before one sleeps: for about 100 us."""
+OFTEN = 63
+"""After so many looks, and one, who waits lets others have the processor. The system may have put
+those whom it waits for on the same one; looking on would then cost the step half as much again."""
 
 PAUSE = {
     "x86_64": "call void @llvm.x86.sse2.pause()",
@@ -83,6 +86,14 @@ ask = _primitive(
 pause = _primitive("pause", "", "", f"  {PAUSE.get(platform.machine().lower(), '')}\n  ret void\n")
 
 
+def look(pool: i8, tries: i8):
+    """Wait a moment before one looks again."""
+    if tries & OFTEN == OFTEN:
+        call(load(pool + YIELD))
+    else:
+        pause()
+
+
 def wake(pool: i8, event: i8, sleepers: i8):
     """Wake some of those that sleep until an event; none is about to, once the lock was had."""
     if sleepers != 0:
@@ -111,7 +122,7 @@ def work(pool: i8):
             do_jobs(pool)
             tries = 0
         else:
-            pause()
+            look(pool, tries)
             tries += 1
             if tries == TRIES:
                 call(load(pool + LOCK), pool + MUTEX)
@@ -138,7 +149,7 @@ def share(pool: i8, function: i8, words: i8, jobs: i8):
         do_jobs(pool)
         tries = i8(0)
         while load(pool + LEFT) != 0:
-            pause()
+            look(pool, tries)
             tries += 1
             if tries == TRIES:
                 call(load(pool + LOCK), pool + MUTEX)
@@ -164,4 +175,12 @@ def leave(pool: i8):
     call(load(pool + LOCK), pool + MUTEX)
     if add(pool + PLAYERS, -1) == 1:
         call(load(pool + SET), i4(load(pool + OWN)))
+        call(load(pool + SIGNAL), pool + IDLE)
     call(load(pool + UNLOCK), pool + MUTEX)
+
+
+def hold(pool: i8):
+    """Wait until no program runs; none begins before the mutex, which is then held, is let go."""
+    call(load(pool + LOCK), pool + MUTEX)
+    while load(pool + PLAYERS) != 0:
+        call(load(pool + WAIT), pool + IDLE, pool + MUTEX)

@@ -15,27 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from ldl.compiler.backend import Draw
+from ldl.compiler.backend import Draw, KernelCall
 from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
 from ldl.compiler.operations import Host, Op, Ref, Value
-from ldl.compiler.statements import kind_of
+from ldl.compiler.plan import aligned
 from ldl.random import Stream
-from ldl_numpy import blas, threads
+from ldl_numpy import images, products, threads
 from ldl_numpy.engine import addresses
 from ldl_numpy.philox import DRAW, LEAST
 from ldl_numpy.player import play_calls, players, point_words
-from ldl_numpy.pool import work
+from ldl_numpy.pool import hold, work
 from ldl_numpy.source import Source
 
-KEY = Struct("QQQ")
+KEY = Struct("QQQQQ")
 """The words of a key."""
 
 
 def fuse_and_link(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations with loops among them; `link` makes programs of what it can."""
     found = fuse(ops, kept, compiled, aside=False)
-    return [replace(op, link=link) if _is_product(op) or _is_draw(op) else op for op in found]
+    known = products.fits, _is_draw, images.fits
+    return [replace(op, link=link) if any(f(op) for f in known) else op for op in found]
 
 
 def compiled(loop: Loop, stored: set[Value]) -> Op:
@@ -43,22 +44,6 @@ def compiled(loop: Loop, stored: set[Value]) -> Op:
     source = Source(loop, stored)
     inputs, outputs = ([x.ref for x in some] for some in (source.inputs, source.outputs))
     return Op(source, tuple(inputs), tuple(outputs), ufunc="loop", link=link)
-
-
-def _is_product(op: Op) -> bool:
-    """Whether it is a product of matrices that BLAS does."""
-    if op.ufunc != "matmul" or not all(isinstance(x, Ref) for x in op.inputs):
-        return False
-    arrays = [x.resolve(x.value.lying) for x in (*op.inputs, *op.outputs)]
-    return (
-        blas.available()
-        and all(x.ndim == 2 and x.size for x in arrays)
-        and len({x.dtype for x in arrays}) == 1
-        and arrays[0].dtype in (np.float32, np.float64)
-        and all(x.flags.c_contiguous or x.T.flags.c_contiguous for x in arrays[:2])
-        and arrays[2].flags.c_contiguous
-        and op.outputs[0].value not in {x.value for x in op.inputs}
-    )
 
 
 def _is_draw(op: Op) -> bool:
@@ -72,17 +57,34 @@ def _is_draw(op: Op) -> bool:
 class _Program:
     """Calls of compiled functions, and the words that each takes: sizes and addresses."""
 
-    def __init__(self, inputs: Sequence[Value], memory: Callable[[Value], Host]) -> None:
+    def __init__(
+        self, inputs: Sequence[Value], memory: Callable[[Value], Host], ops: list[Op]
+    ) -> None:
         self.inputs = list(inputs)
         self.memory = memory
+        self.scratch = aligned(-(-max(map(self._room, ops), default=0) // 64) * 64)
+        self.own: list[Host] = [self.scratch]
+        """Arrays that are the program's, no values of a plan."""
         self.words: list[int] = []
         self.calls: list[tuple[str, int, int]] = []
         """Sources of functions, where their words begin, and how many jobs they are."""
         self.moving: dict[Value, list[tuple[int, int]]] = {}
         """Of each input the places of words that point into it, and by how much."""
-        self.draws: list[tuple[int, Stream]] = []
-        """Of each draw where its key stands, in bytes."""
+        self.draws: list[tuple[int, Stream, tuple[int, ...]]] = []
+        """Of each draw where its key stands, in bytes, and the shape of what is drawn."""
         self.held: list[Any] = []
+        for op in ops:
+            self.add(op)
+
+    def look(self, x: Ref) -> Host:
+        """An array in the layout of a view: inputs come C-contiguous, others as they lie."""
+        return x.resolve(x.value.array if x.value in self.inputs else x.value.lying)
+
+    def _room(self, op: Op) -> int:
+        """Bytes of memory that an operation needs while it is done."""
+        if isinstance(op.run, KernelCall):
+            return images.scratch_for(op)
+        return products.product(op, self.look).room if op.ufunc == "matmul" else 0
 
     def add(self, op: Op) -> None:
         """Do an operation after the others."""
@@ -93,26 +95,22 @@ class _Program:
             for text, words in op.run.totals():
                 self.calls.append((text, len(self.words), 1))
                 self._write(words)
+        elif isinstance(op.run, KernelCall):
+            for text, words, parts in images.calls(op, self.scratch):
+                self.calls.append((text, len(self.words), parts))
+                self._write(words)
         elif isinstance(op.run, Draw):
-            size = op.outputs[0].value.array.size
-            jobs = threads.jobs(size, LEAST)
+            drawn = op.outputs[0].value.array
+            jobs = threads.jobs(drawn.size, LEAST)
             self.calls.append((DRAW, start, jobs))
-            self.words += [size, jobs]
+            self.words += [drawn.size, jobs]
             self._point(op.outputs[0])
-            self.draws.append((8 * len(self.words), op.run.stream))
-            self.words += [0, 0, 0]
+            self.draws.append((8 * len(self.words), op.run.stream, drawn.shape))
+            self.words += [0] * (KEY.size // 8)
         else:
-            a, b, out = (self._look(x) for x in (*op.inputs, *op.outputs))
-            kind = kind_of(out.dtype)
-            (m, n), k = out.shape, a.shape[1]
-            jobs = threads.jobs(m * n * k, *blas.worth(m, n, k))
-            down, across = blas.blocks(m, n, jobs)
-            turned = [not x.flags.c_contiguous for x in (a, b)]
-            self.calls.append((blas.product(kind, m, n, k, turned[1]), start, down * across))
-            self.words += [*turned, m, n, k, down, across]
-            for x in (*op.inputs, *op.outputs):
-                self._point(x)
-            self.words.append(blas.address(kind))
+            text, words, parts = products.product(op, self.look).call(self.scratch)
+            self.calls.append((text, start, parts))
+            self._write(words)
 
     def _write(self, words: list[int | Ref | Host]) -> None:
         for x in words:
@@ -121,29 +119,25 @@ class _Program:
             else:
                 self._point(x)
 
-    def _look(self, x: Ref) -> Host:
-        """An array in the layout of a view: inputs come C-contiguous, others as they lie."""
-        return x.resolve(x.value.array if x.value in self.inputs else x.value.lying)
-
     def _point(self, x: Ref | Host) -> None:
         array = x.resolve(self.memory(x.value)) if isinstance(x, Ref) else x
         if isinstance(x, Ref) and x.value in self.inputs:
             offset = array.ctypes.data - self.memory(x.value).ctypes.data
             self.moving.setdefault(x.value, []).append((len(self.words), offset))
+        elif not isinstance(x, Ref) and array.base is None:
+            self.own.append(array)
         self.held.append(array)
         self.words.append(array.ctypes.data)
 
 
 def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]) -> Op:
     """One operation that does these; it takes those of a plan's `inputs` that it needs."""
-    program = _Program(inputs, memory)
-    for op in ops:
-        program.add(op)
+    program = _Program(inputs, memory, ops)
     words: Any = np.array(program.words, np.int64)
     first = words.ctypes.data
     texts, starts, jobs = zip(*program.calls, strict=True)
     at = [first + 8 * start for start in starts]
-    *found, _, _, _ = addresses([*texts, play_calls, point_words, work])
+    *found, _, _, _, _ = addresses([*texts, play_calls, point_words, work, hold])
     calls = list(zip(found, at, jobs, strict=True))
     played = np.array([len(calls), *(x for row in calls for x in row)], np.int64)
     moved = [(len(spots), spots) for spots in program.moving.values()]
@@ -156,8 +150,8 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
     last: list[Any] = [None] * len(points)
 
     def run(*arrays: Host) -> None:
-        for at, stream in program.draws:
-            KEY.pack_into(words, at, *stream.next())
+        for at, stream, shape in program.draws:
+            KEY.pack_into(words, at, *stream.next().words(shape))
         for i, array in enumerate(arrays):
             if array is not last[i]:
                 last[i] = None  # an interrupt may come when the words point elsewhere
@@ -167,4 +161,5 @@ def link(ops: list[Op], inputs: Sequence[Value], memory: Callable[[Value], Host]
 
     done: Any = run if points or program.draws else partial(play, *all_of_it)
     done.held = words, played, points, program.held
+    done.bytes = sum(x.nbytes for x in (words, played, *points, *program.own))
     return Op(done, tuple(Ref(value) for value in program.moving), (), ufunc="program")

@@ -37,6 +37,14 @@ class PlannedStep(Recorded):
         self.streams = plan.streams
         self.carried = plan.carried
 
+    def account(self) -> list[Any]:
+        """The plan's operations."""
+        return list(self._plan.account)
+
+    def explain(self) -> str:
+        """The plan's operations, in words."""
+        return self._plan.explain()
+
     def __call__(self, *inputs: Host) -> tuple[Any, ...]:
         """Play it; arrays among the results are valid until it is played again."""
         self._play(*inputs)

@@ -28,7 +28,8 @@ class Source(Nests):
         "square": "{0} * {0}",
         "reciprocal": "{one} / {0}",
         "sqrt": "np.sqrt({0})",
-        "sign": "({one} if {0} > {zero} else (-{one} if {0} < {zero} else {0} * {zero}))",
+        "sign": "({one} if {0} > {zero} else (-{one} if {0} < {zero} else "
+        "({0} if {0} != {0} else {zero})))",
         "exp": "exp_{t}({0})",
         "log": "log_{t}({0})",
         "log1p": "log1p_{t}({0})",
@@ -71,7 +72,7 @@ class Source(Nests):
     def constant(self, kind: str, x: float) -> str:
         """f4(0.5); kinds are names of NumPy's types."""
         if kind in ("i8", "b1"):
-            return f"i8({int(x)})" if kind == "i8" else str(bool(x))
+            return f"{kind}({int(x)})"
         special = {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}
         number = repr(float(x))
         return f"{kind}({special.get(number, number)})"

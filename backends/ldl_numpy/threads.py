@@ -33,6 +33,7 @@ NAMES = {
     pool.UNLOCK: "pthread_mutex_unlock",
     pool.WAIT: "pthread_cond_wait",
     pool.SIGNAL: "pthread_cond_signal",
+    pool.YIELD: "sched_yield",
     pool.GET: "openblas_get_num_threads",
     pool.SET: "openblas_set_num_threads",
 }
@@ -70,7 +71,8 @@ def address() -> int:
     """Where the pool lies, its threads started; 0 where products have BLAS's threads."""
     if not _functions():
         return 0
-    at = int(_memory().ctypes.data)
+    with _lock:  # two threads at once would make two pools
+        at = int(_memory().ctypes.data)
     if len(_started) < threads() - 1:
         work = engine.function(pool.work, ctypes.c_int64)
         with _lock, suppress(RuntimeError):  # a system may refuse further threads
@@ -82,7 +84,6 @@ def address() -> int:
 
 
 _started: list[Thread] = []
-_lock = guarded(Lock())
 
 
 @cache
@@ -95,7 +96,7 @@ def _functions() -> dict[str, Any]:
         posix = ctypes.PyDLL(None)
         kind = blas.find("openblas_get_parallel")()
         found = {
-            name: getattr(posix, name) if name[0] == "p" else blas.find(name)
+            name: blas.find(name) if name.startswith("openblas") else getattr(posix, name)
             for name in (*NAMES.values(), "pthread_mutex_init", "pthread_cond_init")
         }
     except (AttributeError, OSError, TypeError):
@@ -105,8 +106,12 @@ def _functions() -> dict[str, Any]:
 
 @cache
 def _memory() -> Any:
-    """The pool, ready for its threads, from the beginning of a line of cache."""
+    """The pool, ready for its threads, from the beginning of a line of cache.
+
+    It is never freed: threads look at it until the process has ended, when Python is no more.
+    """
     held = np.zeros(pool.SIZE // 8 + 8, np.int64)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
     memory = held[-held.ctypes.data % 64 // 8 :][: pool.SIZE // 8]
     _make_ready(memory)
     return memory
@@ -119,19 +124,19 @@ def _make_ready(memory: Any) -> None:
     for place, name in NAMES.items():
         memory[place // 8] = ctypes.cast(found[name], ctypes.c_void_p).value
     found["pthread_mutex_init"](ctypes.c_void_p(at + pool.MUTEX), None)
-    for event in (pool.POSTED, pool.DONE):
+    for event in (pool.POSTED, pool.DONE, pool.IDLE):
         found["pthread_cond_init"](ctypes.c_void_p(at + event), None)
 
 
 def _before_fork() -> None:
-    """Wait until no program runs, and let none begin."""
+    """Wait until no program runs, and let none begin.
+
+    It waits with Python's lock held, so that other threads, who go from program to program, begin
+    no further ones: else there might always be one that runs.
+    """
     if _memory.cache_info().currsize:
-        memory, found = _memory(), _functions()
-        mutex = ctypes.c_void_p(memory.ctypes.data + pool.MUTEX)
-        found["pthread_mutex_lock"](mutex)
-        while memory[pool.PLAYERS // 8]:
-            found["pthread_mutex_unlock"](mutex)
-            found["pthread_mutex_lock"](mutex)
+        hold = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(*engine.addresses([pool.hold]))
+        hold(_memory().ctypes.data)
 
 
 def _after_fork_in_parent() -> None:
@@ -152,3 +157,5 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
+_lock = guarded(Lock())
+"""Held while the pool is made and its threads are started; a fork takes it first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ldl import random
 from ldl.compiler.operations import Host
 from ldl.random import Key
 
@@ -13,10 +14,11 @@ CHUNK = 2**13
 
 def fill(out: Host, key: Key) -> None:
     """Fill a C-contiguous float32 array: 24 bits of each half of Philox's words, the low first."""
-    philox = np.random.Philox(
-        key=np.array([key.seed, key.stream], np.uint64),
-        counter=np.array([0, key.draw, 0, 0], np.uint64),
-    )
+    block, skipped = divmod(key.span(out.shape)[0], 8)
+    philox = random.philox(key, block)
+    if skipped:
+        out[...] = random.uniform(out.shape, key)
+        return
     flat = out.reshape(-1)
     for start in range(0, len(flat), CHUNK):
         part = flat[start : start + CHUNK]
