@@ -3,7 +3,8 @@
 | given | taken as |
 |---|---|
 | NumPy's arrays and scalars, np.matrix and np.memmap among them | themselves, plain |
-| what NumPy can read: lists, buffers, pandas' frames and series, JAX's arrays | NumPy reads them |
+| what NumPy can read: lists, buffers, JAX's arrays | NumPy reads them |
+| tables and columns of pandas, Polars and Arrow | the same, what is missing as NaN |
 | arrays of Python objects that are all real numbers | floats, integers or bools |
 | PyTorch's tensors, whatever their device and whether or not they require a gradient | detached |
 | other libraries' arrays that have DLPack | the same memory |
@@ -16,6 +17,7 @@ numbers, sparse matrices, texts, dates and rows of different lengths are refused
 from __future__ import annotations
 
 from decimal import Decimal
+from mmap import mmap
 from numbers import Number, Real
 from typing import Any
 
@@ -51,7 +53,18 @@ def host(data: Any, dtype: Any = None) -> Host:
 def taken(data: Any) -> Host:
     """The data as a plain array of numbers, in its own layout and type; errors as `host`."""
     array = data if type(data) is np.ndarray else _read(data)
-    return array if array.dtype.kind in NUMBERS else _numbers(array)
+    return array if array.dtype.kind in NUMBERS else _numbers(array, column_names(data))
+
+
+def column_names(data: Any) -> list[str] | None:
+    """What a table of pandas, Polars or Arrow calls its columns; None for what names none."""
+    found: Any = getattr(data, "column_names", None)
+    found = getattr(data, "columns", None) if found is None else found
+    try:
+        names = list(found)
+    except TypeError:
+        return None
+    return names if all(isinstance(name, str) for name in names) else None
 
 
 def check_kind(dtype: Any) -> None:
@@ -70,6 +83,36 @@ def check_kind(dtype: Any) -> None:
     raise TypeError(f"data must be numbers, got an array of {dtype}: {way}")
 
 
+def check_sample_weight(weight: Any, samples: int) -> None:
+    """TypeError or ValueError for an array that holds no weight for each of so many samples.
+
+    Waits for the array's device.
+    """
+    check_kind(weight.dtype)
+    shape = tuple(weight.shape)
+    if shape != (samples,):
+        way = ": use sample_weight.reshape(-1)" if shape == (samples, 1) else ""
+        raise ValueError(
+            f"sample_weight must be one number a sample, of shape ({samples},), got {shape}{way}"
+        )
+    if samples and not (weight.min() >= 0 and weight.max() < float("inf")):
+        raise ValueError(
+            "sample_weight must be finite and not negative: give 0 to a sample that is not to count"
+        )
+
+
+def check_counting(weight: Any, dtype: Any) -> None:
+    """ValueError for sample weights of which none counts, or whose sum is no number of a type."""
+    largest, ends = float(weight.max()), np.finfo(dtype)
+    if largest == 0:
+        raise ValueError("sample_weight is 0 for every sample, so that none counts")
+    if not float(ends.tiny) <= largest <= float(ends.max) / len(weight):
+        raise ValueError(
+            f"sample_weight goes up to {largest:g}, which is too large or too small for "
+            f"{ends.dtype}: divide it by its mean"
+        )
+
+
 def plain_of_numpy(data: Any) -> Any:
     """An array of a class of NumPy's own as a plain one of numbers; any other as it is."""
     return taken(data) if type(data).__module__.partition(".")[0] == "numpy" else data
@@ -85,6 +128,31 @@ def on_device(data: Any) -> bool:
     """Whether this is an array of CuPy or of what is like it."""
     kind = type(data)
     return hasattr(kind, "__cuda_array_interface__") and hasattr(kind, "get")
+
+
+def on_cuda(data: Any) -> bool:
+    """Whether this is an array in a CUDA device's memory that only DLPack gives."""
+    try:
+        return int(data.__dlpack_device__()[0]) in (2, 13)  # the device's own, and managed memory
+    except _UNREADABLE:
+        return False
+
+
+def on_disk(data: Any) -> bool:
+    """Whether this is an array of the host that lies in a file, as np.memmap's do."""
+    while isinstance(data, np.ndarray):
+        if isinstance(data, np.memmap):
+            return True
+        data = data.base
+    return isinstance(data, mmap)
+
+
+def readable(data: Any) -> Any:
+    """The data where it stands: a device's array as it is, anything else as one on the host."""
+    if not on_device(data):
+        return taken(data)
+    check_kind(data.dtype)
+    return data
 
 
 def detached(data: Any) -> Any:
@@ -121,6 +189,14 @@ def _read(data: Any) -> Host:
         raise TypeError(f"data must be dense, got a sparse {kind.__name__}: give x.{way}()")
     if on_device(data):
         return np.asarray(data.get())
+    if not hasattr(kind, "__array__") and (
+        hasattr(data, "__cuda_array_interface__") or on_cuda(data)
+    ):
+        way = "give x.copy_to_host(), or " if hasattr(kind, "copy_to_host") else ""
+        raise TypeError(
+            f"data lie on a CUDA device, from which a {kind.__name__} does not bring them: "
+            f"{way}move the model there, model.to('cupy')"
+        )
     try:
         return _foreign(detached(data))
     except _UNREADABLE as error:
@@ -142,6 +218,9 @@ def _foreign(data: Any) -> Host:
         return np.from_dlpack(data)
     array = np.asarray(data)
     if array.ndim == 0 and array.dtype.kind == "O" and not isinstance(data, Real | Decimal):
+        for way in ("collect", "compute"):
+            if hasattr(kind, way):
+                raise TypeError(f"data must be an array, got a {kind.__name__}: give x.{way}()")
         raise TypeError(
             f"data must be an array of numbers, got a {kind.__name__}: give what NumPy can read as "
             "one, such as a list of lists"
@@ -174,24 +253,27 @@ def _is_plain(items: Any) -> bool:
     return True
 
 
-def _numbers(array: Host) -> Host:
+def _numbers(array: Host, names: list[str] | None = None) -> Host:
     """An array of another type as one of numbers, where its elements are."""
     if array.dtype.kind == "O":
-        return _objects(array)
+        return _objects(array, names)
     if array.dtype.kind == "V" and array.dtype.type is not np.void:  # bfloat16 and its kin
         return array.astype(np.float32)
     check_kind(array.dtype)
     return array
 
 
-def _objects(array: Host) -> Host:
+def _objects(array: Host, names: list[str] | None) -> Host:
     flat = array.reshape(-1).tolist()
     for i, value in enumerate(flat):
         if not isinstance(value, (Real, Decimal, np.bool_)):
-            place = ", ".join(map(str, np.unravel_index(i, array.shape)))
+            at = np.unravel_index(i, array.shape)
+            place = f"[{', '.join(map(str, at))}]"
+            if names is not None and len(at) == 2:
+                place += f", in column {names[at[1]]!r}"
             raise TypeError(
                 f"data must be numbers, got an array of objects with {short(value)[:60]} at "
-                f"[{place}]: fill, leave out or convert what is no number"
+                f"{place}: fill, leave out or convert what is no number"
             )
     found = np.array(flat, dtype=None if flat else np.float64)
     if found.dtype.kind not in NUMBERS:

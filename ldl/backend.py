@@ -26,6 +26,7 @@ from ldl.forks import guarded
 from ldl.kernels import Array as Array
 from ldl.kernels import DType as DType
 from ldl.kernels import Kernels
+from ldl.kernels import Window as Window
 from ldl.random import Stream
 
 
@@ -50,6 +51,14 @@ class Recording:
     def valid(self) -> bool:
         """Whether the arrays behind it are still the ones that were recorded."""
         return True
+
+    def account(self) -> list[Any]:
+        """Its operations, `ldl.compiler.account.Line`s, where it has any."""
+        return []
+
+    def explain(self) -> str:
+        """What it does, in lines."""
+        return "the layers' own code, one after another"
 
     @calm
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
@@ -114,6 +123,25 @@ class Backend(Kernels):
         """Whether data of that size can stay on the device and leave room for the rest."""
         return True
 
+    def choose_device(self, number: int) -> None:
+        """Work on the device of that number from now on, where there are several."""
+
+    def add_up(self, array: Array, world: Any) -> None:
+        """A contiguous array becomes its sum over the processes of a world, in place."""
+        host = self.to_numpy(array)
+        world.add_up(host)
+        if host is not array:
+            array[...] = self.asarray(host)
+
+    def begin_add_up(self, array: Array, world: Any) -> Callable[[], Any]:
+        """Begin `add_up` of an array that nothing touches until what is returned was called."""
+        host = self.to_numpy(array)
+        if host is array:
+            wait: Callable[[], Any] = world.begin_add_up(host)
+            return wait
+        self.add_up(array, world)
+        return _done
+
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked."""
 
@@ -146,6 +174,10 @@ class Backend(Kernels):
         A backend may make them one launch. Nothing else may touch their arrays inside the block.
         """
         return _NOTHING
+
+
+def _done() -> None:
+    """Wait for what is done already."""
 
 
 _NOTHING = nullcontext()
@@ -197,9 +229,11 @@ def get_backend(name: str | Backend | None = None) -> Backend:
                 raise
             except Exception as error:  # such as an OSError of CuPy's, whose cache has no place
                 fault = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                fix = "install ldl again"
+                if name != "numpy":
+                    fix = "mend that, or use ldl.set_backend('numpy')"
                 raise BackendUnavailableError(
-                    f"the {name} backend cannot be loaded ({fault}): mend that, or use "
-                    "ldl.set_backend('numpy')"
+                    f"the {name} backend cannot be loaded ({fault}): {fix}"
                 ) from error
         return _instances[name]
 

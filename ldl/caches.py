@@ -62,6 +62,10 @@ class Cache:
         """All values, the latest used last."""
         return list(self._held.values())
 
+    def items(self) -> list[tuple[Hashable, Any]]:
+        """All keys and values, the latest used last."""
+        return list(self._held.items())
+
     def retain(self, wanted: Callable[[Any], bool]) -> None:
         """Drop the values that are not wanted."""
         self._held = OrderedDict((key, v) for key, v in self._held.items() if wanted(v))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import prod
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -25,12 +26,41 @@ WEIGHTS, SHUFFLE, NOISE, DROPOUT, SPLIT = range(5)
 """What a stream is for. Streams of one seed are independent of each other."""
 
 
+WORDS = 5
+"""Numbers of which `Key.words` are."""
+
+
+class Share(NamedTuple):
+    """Rows first … first + here - 1 of a batch of `whole` rows."""
+
+    first: int
+    here: int
+    whole: int
+
+
 class Key(NamedTuple):
-    """Names one draw: two equal keys give equal numbers."""
+    """Names one draw, or the part of it that is a share's: equal keys give equal numbers."""
 
     seed: int
     stream: int
     draw: int
+    share: Share | None = None
+
+    def span(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Where an array of that shape begins in the draw, and of how many numbers the draw is.
+
+        An array of as many rows as the share has, or a multiple, is the share's; any other, such
+        as a mask of weights, is the whole draw.
+        """
+        size, share = prod(shape), self.share
+        if share is None or not shape or not share.here or shape[0] % share.here:
+            return 0, size
+        each = size // share.here
+        return share.first * each, share.whole * each
+
+    def words(self, shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
+        """The seed, the stream, the draw, and the span of that shape."""
+        return self.seed, self.stream, self.draw, *self.span(shape)
 
 
 class Stream:
@@ -52,8 +82,9 @@ class Stream:
         play([(setattr, self, name, value) for name, value in state.items()])
 
     def next(self) -> Key:
-        """The key of the next draw."""
-        key = Key(self.seed, self.stream, self.draw)
+        """The key of the next draw; of samples, for the share that is in force."""
+        samples = self.stream >> 32 in (NOISE, DROPOUT)
+        key = Key(self.seed, self.stream, self.draw, _share.get() if samples else None)
         self.draw += 1
         return key
 
@@ -66,40 +97,90 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def _generator(key: Key) -> np.random.Generator:
-    philox = np.random.Philox(
+def philox(key: Key, block: int = 0) -> np.random.Philox:
+    """NumPy's generator of a draw's blocks, of eight float32 each, from that one on."""
+    return np.random.Philox(
         key=np.array([key.seed, key.stream], np.uint64),
-        counter=np.array([0, key.draw, 0, 0], np.uint64),
+        counter=np.array([block, key.draw, 0, 0], np.uint64),
     )
-    return np.random.Generator(philox)
 
 
 def uniform(shape: tuple[int, ...], key: Key) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Uniform float32 numbers in [0, 1) with 24 random bits each, on the host."""
-    return _generator(key).random(shape, dtype=np.float32)
+    block, skipped = divmod(key.span(shape)[0], 8)
+    generator = np.random.Generator(philox(key, block))
+    if not skipped:
+        return generator.random(shape, dtype=np.float32)
+    drawn = generator.random(skipped + prod(shape), dtype=np.float32)
+    return drawn[skipped:].reshape(shape)
 
 
 def permutation(n: int, key: Key) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A random order of 0 .. n-1, on the host."""
-    return _generator(key).permutation(n)
+    return np.random.Generator(philox(key)).permutation(n)
+
+
+_share: ContextVar[Share | None] = ContextVar("ldl_share", default=None)
+
+
+@contextmanager
+def shared(share: Share | None) -> Iterator[None]:
+    """Inside the block, this thread's draws are those of a share of a batch, unless it is whole.
+
+    What each of several processes draws for its rows is then what one draws for all of them.
+    """
+    before = _share.get()
+    part = None if share is None or share.here == share.whole else share
+    if part is before:  # of one process: nothing is set that an interrupt could leave
+        yield
+        return
+    try:
+        _share.set(part)
+        yield
+    finally:
+        _share.set(before)
+
+
+class _Building:
+    """Where the initial weights come from, and how many streams were handed out."""
+
+    def __init__(self, seed: int) -> None:
+        self.weights, self.streams = Stream(seed, WEIGHTS), 0
 
 
 _lock = guarded(Lock())
-_weights = Stream(0, WEIGHTS)
-_streams = 0
+_everywhere = _Building(0)
+_inside: ContextVar[_Building | None] = ContextVar("ldl_seeded", default=None)
 
 
 def manual_seed(seed: int) -> None:
     """Seed what is built from now on: initial weights, and dropout outside `ldl.fit`."""
-    global _weights, _streams
+    global _everywhere
     with _lock:
-        _weights, _streams = Stream(seed, WEIGHTS), 0
+        _everywhere = _Building(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside the block, what this thread builds is as after `manual_seed(seed)`.
+
+    What is built after it, or by other threads, is as if the block had not been.
+    """
+    token = _inside.set(_Building(seed))
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+def _building() -> _Building:
+    return _inside.get() or _everywhere
 
 
 def next_weights() -> Key:
     """The key of the next initial weights."""
     with _lock:
-        return _weights.next()
+        return _building().weights.next()
 
 
 _uncounted: ContextVar[bool] = ContextVar("ldl_uncounted", default=False)
@@ -118,10 +199,10 @@ def uncounted() -> Iterator[None]:
 
 def next_stream(purpose: int) -> Stream:
     """A stream of the seed in force that nothing else draws from."""
-    global _streams
+    building = _building()
     if _uncounted.get():
-        return Stream(_weights.seed, purpose)
+        return Stream(building.weights.seed, purpose)
     with _lock:
-        made = Stream(_weights.seed, purpose, _streams)
-        _streams += 1
+        made = Stream(building.weights.seed, purpose, building.streams)
+        building.streams += 1
         return made

@@ -6,13 +6,17 @@
    and writes memory, `Value`s, through `Ref`s, views of it. `backend` is what layers find as theirs
    meanwhile. A second dry run must note the same, and what modules hold, their `facts`, must stay:
    a step that counts or branches does not.
-2. **Plan.** `plan` leaves out what no result needs, and by `copies` what nobody could tell from its
-   source. `fuse` gathers into `loops` what goes over arrays of one shape, element by element or
-   row by row (without a compiler, only `flat` ones; what stays alone is a call of NumPy's or
-   CuPy's, but for `select`), and each value gets memory, used again when its last reader has run.
+2. **Plan.** `plan` leaves out what no result needs, by `copies` what nobody could tell from its
+   source, and by `constants` what is the same every time. `fuse` gathers into `loops` what goes
+   over arrays of one shape, element by element or row by row (without a compiler, only `flat` ones;
+   what stays alone is a call of NumPy's or CuPy's, but for `select`), and each value gets memory,
+   used again when its last reader has run.
 3. **Program.** A loop's operations become `statements` in a backend's language, in `passes` over
    rows, gone through in the order of a `nest`. The backend compiles them and calls its
    library's products in between. `recorded` says for how long this is what is done.
+   `account` tells all of it to who asks, for `ldl.explain`.
+
+A dense layer's
 
     y = maximum(x @ w + b, 0)
 

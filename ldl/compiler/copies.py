@@ -12,6 +12,9 @@ import numpy as np
 
 from ldl.compiler.operations import Op, Ref, Value, within
 
+MANY = 3
+"""Products by one matrix for which a copy of it that lies row by row is worth its time."""
+
 
 def without_copies(ops: list[Op], kept: set[Value]) -> list[Op]:
     """The operations, readers of such a copy reading its source; `kept` are read in the end.
@@ -26,9 +29,10 @@ def without_copies(ops: list[Op], kept: set[Value]) -> list[Op]:
         readers[x.value].append(x)
     sources: dict[Value, Ref] = {}
     done: list[Op] = []
+    right = Counter(op.inputs[1].value for op in ops if _is_product(op))
     for i, op in enumerate(ops):
         op = replace(op, inputs=tuple(_of_source(x, sources) for x in op.inputs))
-        if _is_copy(op):
+        if _is_copy(op) and not (right[op.outputs[0].value] >= MANY and _turns(op)):
             (source,), value = op.inputs, op.outputs[0].value
             unchanged = writes[value] == 1 and last.get(source.value, -1) < i
             views = [Ref(source.value, (*source.path, *x.path)) for x in readers[value]]
@@ -37,6 +41,17 @@ def without_copies(ops: list[Op], kept: set[Value]) -> list[Op]:
                 continue
         done.append(op)
     return done
+
+
+def _is_product(op: Op) -> bool:
+    """Whether it is a product by an array."""
+    return op.ufunc == "matmul" and isinstance(op.inputs[1], Ref)
+
+
+def _turns(op: Op) -> bool:
+    """Whether a copy lies in another order than its source."""
+    (x,) = op.inputs
+    return not x.resolve(x.value.lying).flags.c_contiguous
 
 
 def _without_fills(ops: list[Op]) -> list[Op]:

@@ -39,8 +39,10 @@ class Facts:
                 if _alike(old, new):
                     anew += [(old, new)] if old is not new else []
                 elif not _same(old, new):
+                    dice = isinstance(new, dict) and isinstance(new.get("state"), Dice)
+                    what = f"the random state of {name}" if dice else name
                     raise CannotTraceError(
-                        f"{part!r} changes its attribute {name!r} from step to step"
+                        f"{part!r} changes its attribute {what!r} from step to step"
                     )
         if not all(_alike(old, new) for old, new in anew):
             raise CannotTraceError("the step binds a parameter to another kind of array")
@@ -75,15 +77,12 @@ def marked_in(part: Differentiable) -> list[Marked]:
 
 def _facts(part: Differentiable) -> dict[str, Any]:
     """What a step must leave as it is, what is nested as copies."""
-    facts = {name: value for name, value in vars(part).items() if name != "_kept"}
+    facts = {n: value for n, value in vars(part).items() if n not in ("_kept", "_arguments")}
     for other in marked_in(part):
         facts |= {f"{type(other).__name__}.{n}": value for n, value in vars(other).items()}
     replaced = [name for name in ("forward", "backward") if name in facts]
     if replaced:
         raise CannotTraceError(f"{part!r} has a {replaced[0]} of its own")
-    for name, value in list(facts.items()):
-        if _dice(value) is not None:
-            facts[f"the random state of {name}"] = facts.pop(name)
     seen: set[int] = set()
     return {name: _snapshot(value, seen) for name, value in facts.items()}
 

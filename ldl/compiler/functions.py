@@ -15,7 +15,11 @@ from ldl.compiler.views import Views, copy_into, filled, has_traced, listed, pla
 
 FACTS = {"shape", "ndim", "size", "result_type"}
 METHODS = {"sum", "max", "min", "mean", "var", "std", "reshape", "transpose", "swapaxes", "ravel"}
-REFUSED = {"nonzero", "flatnonzero", "unique", "argwhere", "extract", "compress"}
+REFUSED = {
+    *("nonzero", "flatnonzero", "argwhere", "extract", "compress", "delete", "trim_zeros"),
+    *("unique", "unique_values", "intersect1d", "union1d", "setdiff1d", "setxor1d", "bincount"),
+}
+"""What gives shapes that numbers decide."""
 
 
 def call(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -23,6 +27,9 @@ def call(made: Made, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     name = function.__name__
     kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue}
     method = {"amax": "max", "amin": "min"}.get(name, name)
+    known: Any = getattr(np, name, None)
+    if known is not function:  # np.linalg has a diagonal of other axes
+        return _other(made, function, args, kwargs)
     if name in REFUSED:
         raise CannotTraceError(f"calls {name}")
     if name in FACTS:

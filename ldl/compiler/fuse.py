@@ -1,20 +1,22 @@
 """Fusing: operations gathered into loops.
 
 `fuse` walks a list of operations in order and gathers those that a loop can do together; what is
-not read afterwards is never written to memory. The loops that are open at a time know nothing of
-each other: one that an operation meets, and that cannot do it, is closed before the operation.
+not read afterwards is never written to memory. Of the loops that are open at a time one may read
+what others sum up, and is done `after` them; else they know nothing of each other: one that an
+operation meets, and that cannot do it, is closed before the operation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby
 from math import prod
 from typing import Any
 
 from ldl.compiler.flat import fits
-from ldl.compiler.loops import Loop, on_numbers, shape_of
-from ldl.compiler.operations import Op, Ref, Value
+from ldl.compiler.loops import Loop, Step, on_numbers, shape_of
+from ldl.compiler.operations import BEGIN_SUM, Op, Ref, Value
 
 
 def fuse(
@@ -34,52 +36,86 @@ def fuse(
     `flat` is given, loops are of one pass, and of the shape that it gives for an operation; without
     `aside`, so are those of rows that lie side by side.
     """
-    done: list[Op | Loop] = []
-    open_loops: list[Loop] = []
-
-    def close(loop: Loop) -> None:
-        open_loops.remove(loop)
-        done.extend((loop, *loop.trailing))
-
+    fusing = _Fusing(flat, aside)
     for op in ops:
         follows = op.ufunc == "sum" and not sums
         shape = None if follows else (flat or shape_of)(op)
         if shape is not None and prod(shape) < least:
             shape = None
-        reads = {x.value for x in op.inputs if isinstance(x, Ref)}
-        writes = {out.value for out in op.outputs}
-        if shape is None and _put_off(op, reads, writes, open_loops, follows):
-            continue
-        touched = [x for x in open_loops if _meets(x, reads, writes)]
-        home, step = None, None
-        if shape is not None:
-            for loop in sorted(open_loops, key=lambda x: x not in touched):
-                alike = flat is None or (loop.shape == shape and fits(op, loop))
-                if alike and _unread(loop.trailing, writes):
-                    step = loop.step(op)
-                if step is not None:
-                    home = loop
-                    break
-        for other in touched:
-            if other is not home:
-                close(other)
-        if shape is not None and home is None:
-            home = Loop(shape, passes=flat is None, aside=aside)
-            step = home.step(op)
-            if step is not None:
-                open_loops.append(home)
-        if home is None or step is None:
-            done.append(op)
-        else:
-            home.add(step)
-    for loop in list(open_loops):
-        close(loop)
-    if least <= 1:
-        done = _numbers_together(done)
+        fusing.take(op, shape, follows)
+    for loop in list(fusing.open):
+        fusing.close(loop)
+    done = _numbers_together(fusing.done) if least <= 1 else fusing.done
     return [
-        step if isinstance(step, Op) else made(step, _read_after(done[i + 1 :]) | kept)
+        step
+        if isinstance(step, Op)
+        else _named(made(step, _read_after(done[i + 1 :]) | kept), step)
         for i, step in enumerate(done)
     ]
+
+
+def _named(op: Op, loop: Loop) -> Op:
+    """The operation that does a loop, with the names of what it does."""
+    return replace(op, parts=tuple(step.op.ufunc for step in loop.steps))
+
+
+class _Fusing:
+    """The loops that are open, and what is done already, in order."""
+
+    def __init__(self, flat: Callable[[Op], Any] | None, aside: bool) -> None:
+        self.flat, self.aside = flat, aside
+        self.done: list[Op | Loop] = []
+        self.open: list[Loop] = []
+        self.after: dict[Loop, list[Loop]] = {}
+        """The loops that each is done after."""
+
+    def close(self, loop: Loop) -> None:
+        """Do a loop, and before it those that it is done after."""
+        if loop in self.open:
+            for other in self.after.pop(loop):
+                self.close(other)
+            self.open.remove(loop)
+            self.done.extend((loop, *loop.trailing))
+
+    def take(self, op: Op, shape: tuple[int, ...] | None, follows: bool) -> None:
+        """Do an operation over a shape in a loop; where it has none, by itself."""
+        reads = {x.value for x in op.inputs if isinstance(x, Ref)}
+        writes = {out.value for out in op.outputs}
+        touched = [loop for loop in self.open if _meets(loop, reads, writes)]
+        if (
+            shape is None
+            and op.ufunc != BEGIN_SUM
+            and _put_off(op, reads, writes, touched, follows)
+        ):
+            return
+        home, step = (None, None) if shape is None else self._home(op, shape, writes, touched)
+        waited = []
+        for other in touched:
+            if home is not None and _sums_alone(other, reads, writes):
+                waited.append(other)
+            elif other is not home:
+                self.close(other)
+        if home is None or step is None:
+            self.done.append(op)
+            return
+        if home not in self.open:
+            self.open.append(home)
+        self.after.setdefault(home, []).extend(x for x in waited if x is not home)
+        home.add(step)
+
+    def _home(
+        self, op: Op, shape: tuple[int, ...], writes: set[Value], touched: list[Loop]
+    ) -> tuple[Loop | None, Step | None]:
+        """The loop that can do an operation, rather one that it meets, and how it does."""
+        before = _before(touched, self.after)
+        new = Loop(shape, passes=self.flat is None, aside=self.aside)
+        for loop in (*sorted(self.open, key=lambda x: x not in touched), new):
+            alike = self.flat is None or (loop.shape == shape and fits(op, loop))
+            if alike and loop not in before and _unread(loop.trailing, writes):
+                step = loop.step(op)
+                if step is not None:
+                    return loop, step
+        return None, None
 
 
 def _meets(loop: Loop, reads: set[Value], writes: set[Value]) -> bool:
@@ -87,14 +123,30 @@ def _meets(loop: Loop, reads: set[Value], writes: set[Value]) -> bool:
     return bool((reads | writes) & (loop.writes | loop.sums) or writes & loop.reads)
 
 
+def _sums_alone(loop: Loop, reads: set[Value], writes: set[Value]) -> bool:
+    """Whether an operation only reads what the loop sums up, and may so be done after it."""
+    return not reads & loop.writes and not writes & (loop.writes | loop.sums | loop.reads)
+
+
+def _before(loops: list[Loop], after: dict[Loop, list[Loop]]) -> set[Loop]:
+    """The open loops that some are done after, directly or not."""
+    found: set[Loop] = set()
+    todo = [other for loop in loops for other in after[loop]]
+    while todo:
+        loop = todo.pop()
+        if loop in after and loop not in found:
+            found.add(loop)
+            todo += after[loop]
+    return found
+
+
 def _put_off(
-    op: Op, reads: set[Value], writes: set[Value], loops: list[Loop], follows: bool
+    op: Op, reads: set[Value], writes: set[Value], touched: list[Loop], follows: bool
 ) -> bool:
     """Whether the operation only waits for one loop's sums: it then follows the loop.
 
-    One that `follows` may wait for what the loop writes as well.
+    One that `follows` may wait for what the loop writes as well. `touched` are those that it meets.
     """
-    touched = [loop for loop in loops if _meets(loop, reads, writes)]
     if len(touched) != 1 or (any(value.shape for value in reads | writes) and not follows):
         return False
     (loop,) = touched

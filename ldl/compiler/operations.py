@@ -11,6 +11,9 @@ import numpy as np
 
 Host = np.ndarray[Any, np.dtype[Any]]
 
+BEGIN_SUM = "begin_sum"
+"""The operation that sends gradients to other processes: in one order on all of them."""
+
 
 class CannotTraceError(Exception):
     """The function does what cannot be played again, such as looking at a number."""
@@ -84,6 +87,8 @@ class Op:
     link: Callable[..., Op] | None = None
     settings: Any = ()
     """What `run` has been told beside, the same whenever the function is traced."""
+    parts: tuple[str, ...] = ()
+    """The operations that a loop does."""
 
 
 @dataclass
@@ -95,16 +100,37 @@ class Trace:
     ops: list[Op] = field(default_factory=list)
     values: dict[int, Value] = field(default_factory=dict)
     """External values by the identity of their arrays."""
+    constants: set[Value] = field(default_factory=set)
+    """External values that the function itself makes of no arrays."""
     twins: dict[Value, set[Value]] = field(default_factory=dict)
     """Of a value those that may be copies of it here and views elsewhere, or the other way."""
     stale: set[Value] = field(default_factory=set)
     """Values of which it is not known what they hold, since a twin was written to."""
+    brought: dict[int, tuple[Host, bytes]] = field(default_factory=dict)
+    """The arrays that the function brought itself, and what they held when it first did."""
 
     def external(self, array: Host) -> Value:
         """The value of an array that the trace did not make."""
         if id(array) not in self.values:
             self.values[id(array)] = Value(array, array)
         return self.values[id(array)]
+
+    def bring(self, array: Host) -> Value:
+        """The value of an array that the function brings itself, and must leave as it is."""
+        held = array.tobytes()
+        if self.brought.setdefault(id(array), (array, held))[1] != held:
+            raise CannotTraceError("writes to an array that is not made by the backend")
+        return self.external(array)
+
+    def related(self, value: Value) -> set[Value]:
+        """The twins of a value, and theirs."""
+        found = {value}
+        todo = [value]
+        while todo:
+            new = self.twins.get(todo.pop(), set()) - found
+            found |= new
+            todo += new
+        return found - {value}
 
     def changed(self) -> set[Value]:
         """The external values that were written to."""

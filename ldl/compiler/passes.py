@@ -51,7 +51,10 @@ class Body(Statements):
 
     def __init__(self, loop: Loop, stored: set[Value]) -> None:
         super().__init__(loop, stored)
-        self._keep()
+        self._count = 1 + max((node.stage for node in self._nodes.values()), default=0)
+        """Of passes."""
+        if self._count > 1:
+            self._keep()
         views = [*self._read, *(loop.held[value] for value in self._stores)]
         self.nest = Nest(loop, views)
         self.inputs = [self._argument(name, view) for view, name in self._read.items()]
@@ -106,7 +109,6 @@ class Body(Statements):
                 todo += [] if name in kept else self._nodes[name].uses
         return found
 
-    @property
     def _stored(self) -> list[tuple[Value, str, int]]:
         """Values, what they hold in the end, and how often that is written."""
         held = {value: self.loop.held[value] for value in self._stores}
@@ -115,7 +117,7 @@ class Body(Statements):
 
     def _roots(self, places: dict[Value, int], stage: int) -> list[str]:
         """What a pass over elements is for."""
-        roots = [name for value, name, _ in self._stored if places.get(value) == stage]
+        roots = [self._names[self.loop.held[v]] for v, place in places.items() if place == stage]
         for x in self.reductions:
             if x.level == ELEMENT and x.stage == stage:
                 roots += self._uses(x.added)
@@ -124,8 +126,8 @@ class Body(Statements):
     def _places(self) -> dict[Value, int]:
         """The pass in which an element of each value is stored: after all that read the old one."""
         stages = {name: node.stage for name, node in self._nodes.items()}
-        places = {v: stages.get(name, 0) for v, name, level in self._stored if level == ELEMENT}
-        while True:
+        places = {v: stages.get(name, 0) for v, name, level in self._stored() if level == ELEMENT}
+        while self._count > 1:
             before = dict(places)
             for stage in range(self._count):
                 loaded = {
@@ -137,11 +139,8 @@ class Body(Statements):
                     if self._stores[value] in loaded:
                         places[value] = max(places[value], stage)
             if places == before:
-                return places
-
-    @property
-    def _count(self) -> int:
-        return 1 + max((node.stage for node in self._nodes.values()), default=0)
+                break
+        return places
 
     def _keep(self) -> None:
         """Let what is dear be stored that more than one pass needs."""
@@ -158,7 +157,8 @@ class Body(Statements):
 
     def _arrange(self) -> None:
         self.places = places = self._places()
-        final = {name: value for value, name, level in self._stored if level == ELEMENT}
+        stored = self._stored()
+        final = {name: value for value, name, level in stored if level == ELEMENT}
         kept = {
             name
             for name, value in final.items()
@@ -169,7 +169,7 @@ class Body(Statements):
         self.once, self.tail = Part(), Part()
         self.heads = [Part() for _ in range(self._count)]
         self.passes = [Part() for _ in range(self._count)]
-        for value, name, level in self._stored:
+        for value, name, level in stored:
             part = self.passes[places[value]] if level == ELEMENT else self.tail
             part.stores.append((self._stores[value], name))
         for x in self.reductions:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ldl.compiler.account import account, told
 from ldl.compiler.backend import Draw
+from ldl.compiler.constants import without_constants
 from ldl.compiler.copies import without_copies
-from ldl.compiler.operations import CannotTraceError, Group, Host, Op, Ref, Trace, Value
+from ldl.compiler.operations import BEGIN_SUM, CannotTraceError, Group, Host, Op, Ref, Trace, Value
 from ldl.prepared import play
 
 Fuse = Callable[[list[Op], set[Value]], list[Op]]
@@ -27,8 +29,8 @@ class Place:
         return array
 
     def bytes(self, n: int) -> Any:
-        """Memory that begins at a multiple of 64, a cache line."""
-        return _aligned(n)
+        """Memory that begins where a cache line does."""
+        return aligned(n)
 
     def meet(self, a: Any, b: Any) -> bool:
         """Whether two arrays may lie in the same memory."""
@@ -55,7 +57,7 @@ class Plan:
         place: Place | None = None,
     ) -> None:
         kept = {ref.value for ref in results} | trace.changed()
-        ops = needed(trace.ops, kept)
+        ops = early(without_constants(needed(trace.ops, kept), trace.constants, kept))
         self.carried = [value.external for value in _carried(ops)]
         """Arrays from outside that it reads, as they were before, and writes."""
         if fuse is not None:
@@ -67,13 +69,14 @@ class Plan:
         self._places = [x if x.nbytes <= SMALL else None for x in self._last]
         self.bytes += sum(array.nbytes for array in {id(x): x for x in self._last}.values())
         self.does = [op.ufunc for op in ops]
+        self.account = account(ops, memory.number)
         self.streams = [op.run.stream for op in ops if isinstance(op.run, Draw)]
         """What it draws from."""
         fused, ops = ops, _linked(ops, inputs, memory)
         self.compiled = all(op.ufunc == "program" for op in ops)
         """Whether none of NumPy's functions is called."""
         self.runs = [op.run for op in ops]
-        self.bytes += sum(run.bytes for run in self.runs if isinstance(run, Group))
+        self.bytes += sum(getattr(run, "bytes", 0) for run in self.runs)
         self.calls: list[list[Any]] = []
         """Functions, each with its arguments after it."""
         self._rebind: list[list[tuple[Any, int, Ref]]] = [[] for _ in inputs]
@@ -96,6 +99,10 @@ class Plan:
             if ref.value in inputs:
                 self._rebind[inputs.index(ref.value)].append((self.results, at, ref))
         _forget((*trace.ops, *fused), inputs)
+
+    def explain(self) -> str:
+        """What it does, a line an operation."""
+        return told(self.account, len(self.runs), self.bytes)
 
     def __call__(self, *inputs: Host) -> None:
         """Do everything, for these inputs; the results stand in `results` until the next run."""
@@ -154,6 +161,24 @@ def needed(ops: list[Op], kept: set[Value]) -> list[Op]:
     return without_copies(found[::-1], kept)
 
 
+def early(ops: list[Op]) -> list[Op]:
+    """The operations, sums over ranks as soon as all that they sum is there, in their order."""
+    done = [op for op in ops if op.ufunc != BEGIN_SUM]
+    at = 0
+    for op in ops:
+        if op.ufunc == BEGIN_SUM:
+            sent = {x.value for x in op.inputs if isinstance(x, Ref)}
+            touching = [i for i, other in enumerate(done) if sent & _values_of(other)]
+            at = max(at, *(i + 1 for i in touching))
+            done.insert(at, op)
+            at += 1
+    return done
+
+
+def _values_of(op: Op) -> set[Value]:
+    return {x.value for x in (*op.inputs, *op.outputs) if isinstance(x, Ref)}
+
+
 def _carried(ops: list[Op]) -> list[Value]:
     """External values that are written after they were read, or in part."""
     read: set[Value] = set()
@@ -192,6 +217,8 @@ class _Memory:
         self._place = place
         self._arrays: dict[Value, Any] = {}
         self._raw: dict[Value, Any] = {}
+        self._numbers: dict[int, int] = {}
+        """Of each piece of memory, by its identity, its number."""
         last: dict[Value, int] = {}
         for i, op in enumerate(ops):
             for x in (*op.inputs, *op.outputs):
@@ -212,6 +239,11 @@ class _Memory:
         if value.external is not None:
             return self._place.external(value.external)
         return self._arrays[value]
+
+    def number(self, value: Value) -> int | None:
+        """Which piece of memory a value has, as they were taken; None for its own."""
+        raw = self._raw.get(value)
+        return None if raw is None else self._numbers[id(raw)]
 
     def check(self, ops: list[Op], results: Sequence[Ref]) -> None:
         """CannotTraceError unless every view is one, and what is written to is one value alone."""
@@ -235,12 +267,14 @@ class _Memory:
             free[:] = [other for other in free if other is not raw]
         else:
             raw = self._place.bytes(nbytes)
+            self._numbers[id(raw)] = len(self._numbers)
             self.bytes += nbytes
         self._raw[value] = raw
         return raw[:nbytes].view(value.array.dtype).reshape(value.array.shape)
 
 
-def _aligned(nbytes: int) -> Host:
+def aligned(nbytes: int) -> Host:
+    """Memory that begins at a multiple of 64, a cache line."""
     raw = np.zeros(nbytes + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + nbytes]

@@ -42,23 +42,15 @@ class Recorded(Recording):
         ]
         self._parameters = parameters
         self._bound = [*chain.from_iterable(map(_BOUND, parameters))]
-        held_inside: list[Any] = [*inside(parts)]
-        held_inside += [value for part in inside(parts) for value in marked_in(part)]
-        self._attributes = [vars(part) for part in held_inside]
-        inner = [
-            _inside(value)
-            for held in self._attributes
-            for name, value in held.items()
-            if name != "_arguments"
-        ]
-        self._nested = [(held, _contents(held)) for held in inner if held is not None]
+        modules = inside(parts)
+        marked = [x for part in modules for x in marked_in(part)]
+        self._attributes = [vars(x) for x in (*modules, *marked)]
         self._recorded = [value for held in self._attributes for value in held.values()]
-        self._facts = [
-            (held, name, value)
-            for held in self._attributes
-            for name, value in held.items()
-            if name not in ("_kept", "_arguments")
-        ]
+        facts = [(held, n, value) for held in self._attributes for n, value in held.items()]
+        facts = [fact for fact in facts if fact[1] != "_arguments"]
+        inner = [_inside(value) for _, _, value in facts]
+        self._nested = [(held, _contents(held)) for held in inner if held is not None]
+        self._facts = [fact for fact in facts if fact[1] != "_kept"]
 
     def valid(self) -> bool:
         """Whether parameters, modes and attributes are still those that were recorded."""
@@ -110,6 +102,10 @@ class Unplayed(Recording):
         self.why = why
         self._said = not why
         self._failed = False
+
+    def explain(self) -> str:
+        """Why it is not recorded."""
+        return f"{super().explain()}{self.why and ': '}{self.why}"
 
     def valid(self) -> bool:
         """Not after an error of the function itself: it may be recorded when that is mended."""

@@ -6,6 +6,8 @@ refused. Zeros that nobody looks at cost neither time nor memory.
 
 from __future__ import annotations
 
+from math import prod
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,35 @@ from ldl.compiler.operations import Host
 KINDS = {np.dtype(t) for t in (np.float16, np.float32, np.float64, np.int64, np.bool_)}
 
 
+MUCH = 2**18
+"""Bytes that the system gives sooner, page by page as they are touched, than zeros are written."""
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Host:
+    """What np.zeros gives."""
+    nbytes = prod(shape) * np.dtype(dtype).itemsize
+    return np.zeros(shape, dtype) if nbytes < MUCH else np.ndarray(shape, dtype, mmap(-1, nbytes))
+
+
 def as_it_lies(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Host:
     """Zeros whose axes follow each other in memory as these strides do."""
     order = sorted(range(len(shape)), key=lambda i: -abs(strides[i]))
-    held = np.zeros([shape[i] for i in order], dtype)
-    return held.transpose(np.argsort(order)) if order else held
+    if order == [*range(len(shape))]:
+        return zeros(shape, dtype)
+    return zeros(tuple([shape[i] for i in order]), dtype).transpose(np.argsort(order))
+
+
+def copied(array: Host, order: Any = "K") -> Host:
+    """What array.copy(order) gives."""
+    if order == "K" or (order == "C" and array.flags.c_contiguous):
+        return as_it_lies(array.shape, array.strides, array.dtype)
+    return array.copy(order)
+
+
+def assign(array: Host, index: Any, x: Any) -> None:
+    """What array[index] = x raises, if anything."""
+    if not array.flags.writeable or np.shape(array[index]) != np.shape(x):
+        array[index] = x
 
 
 def computed(ufunc: Any, inputs: tuple[Any, ...], out: Any, kwargs: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import partial, partialmethod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ldl.compiler.operations import CannotTraceError, Host
 from ldl.compiler.places import add_at, named, put, taken
 from ldl.compiler.views import Views, copy_into, listed, plain
 
-REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min"}
+REDUCTIONS = {np.add: "sum", np.maximum: "max", np.minimum: "min"}
 
 
 class Traced(Views, NDArrayOperatorsMixin):
@@ -51,7 +52,7 @@ class Traced(Views, NDArrayOperatorsMixin):
         if method == "reduce":
             return self._reduce(ufunc, inputs[0], target, **kwargs)
         sizes = [np.shape(plain(x)) for x in inputs]
-        if ufunc is np.matmul and sizes[0][1:] == (1,) and len(sizes[1]) > 1 and not kwargs:
+        if ufunc is np.matmul and sizes[0][1:] == (1,) == sizes[1][-2:-1] and not kwargs:
             ufunc = np.multiply  # a column times a row: every element is one product
         given = plain(inputs), plain(target)
         if self.trace.computes:
@@ -64,9 +65,10 @@ class Traced(Views, NDArrayOperatorsMixin):
             def run(a: Any, b: Any, out: Host) -> None:
                 ufunc(a, b, out=out, **kwargs)
 
-        same = target is None or shapes.natural(ufunc, plain(inputs)) == target.dtype
-        name = ufunc.__name__ if same and not kwargs else ""
-        settings = ufunc.__name__, kwargs
+        same = target is None or shapes.natural(ufunc, given[0]) == target.dtype
+        known = same and not kwargs and getattr(np, ufunc.__name__, None) is ufunc
+        name = ufunc.__name__ if known else ""
+        settings = ufunc, kwargs
         return self._noted(run, inputs, target, result, ufunc=name, settings=settings)
 
     def _reduce(
@@ -82,8 +84,7 @@ class Traced(Views, NDArrayOperatorsMixin):
         if initial not in (None, np._NoValue):
             raise CannotTraceError(f"calls {ufunc.__name__}.reduce with a number to begin with")
         array = plain(a)
-        axes = tuple(range(array.ndim)) if axis is None else axis
-        axes = tuple(i % array.ndim for i in (axes if isinstance(axes, tuple) else (axes,)))
+        axes = _axes(array, axis)
         at = axes if axis is not None and isinstance(axis, tuple) else axis
 
         def run(x: Host, o: Host) -> None:
@@ -94,8 +95,9 @@ class Traced(Views, NDArrayOperatorsMixin):
             result = ufunc.reduce(array, *told)
         else:
             result = shapes.reduced(ufunc, array, axes, *told)
-        natural = dtype is None and (out is None or out.dtype == array.dtype)
-        name = REDUCTIONS.get(ufunc.__name__, "") if natural else ""
+        own = dtype is None or (array.dtype.kind == "f" and array.dtype == dtype)
+        natural = own and (out is None or out.dtype == array.dtype)
+        name = REDUCTIONS.get(ufunc, "") if natural else ""
         return self._noted(
             run,
             (a,),
@@ -104,7 +106,7 @@ class Traced(Views, NDArrayOperatorsMixin):
             ufunc=name,
             axis=axes,
             keepdims=keepdims,
-            settings=(ufunc.__name__, axes, dtype, keepdims),
+            settings=(ufunc, axes, dtype, keepdims),
         )
 
     def _noted(self, run: Any, inputs: Any, out: Any, result: Any, **facts: Any) -> Any:
@@ -134,10 +136,8 @@ class Traced(Views, NDArrayOperatorsMixin):
         if out is not None:
             raise CannotTraceError("calls mean in a way that is not known")
         half = dtype is None and self.dtype == np.float16
-        if dtype is None and self.dtype.kind in "biu":
-            dtype = np.dtype(np.float64)
-        total = self.sum(axis, np.dtype(np.float32) if half else dtype, keepdims=keepdims)
-        found = total / (self.size // total.size)
+        total = self.sum(axis, np.float32 if half else self._averaged_in(dtype), keepdims=keepdims)
+        found = total / self._count(axis)
         return found.astype(np.float16) if half else found
 
     def var(
@@ -147,12 +147,21 @@ class Traced(Views, NDArrayOperatorsMixin):
         keepdims = kwargs.pop("keepdims", False)
         if out is not None or kwargs:
             raise CannotTraceError("calls var in a way that is not known")
-        if dtype is None and self.dtype.kind in "biu":
-            dtype = np.dtype(np.float64)
-        total = self.sum(axis, dtype, keepdims=True)
-        count = self.size // max(total.size, 1)
-        rest = self - total / count
-        return (rest * rest).sum(axis, keepdims=keepdims) / max(count - ddof, 0)
+        dtype, count = self._averaged_in(dtype), self._count(axis)
+        rest = self - self.sum(axis, dtype, keepdims=True) / count
+        return (rest * rest).sum(axis, dtype, keepdims=keepdims) / max(count - ddof, 0)
+
+    def _averaged_in(self, dtype: Any) -> Any:
+        """The type in which numbers are averaged: float64 for whole ones."""
+        if dtype is None:
+            return np.dtype(np.float64) if self.dtype.kind in "biu" else None
+        if np.dtype(dtype).kind != "f":
+            raise CannotTraceError(f"averages in {np.dtype(dtype)}")
+        return np.dtype(dtype)
+
+    def _count(self, axis: Any) -> int:
+        """How many numbers one along some axes is made of."""
+        return prod(self.shape[i] for i in _axes(self.array, axis))
 
     def std(self, *args: Any, **kwargs: Any) -> Any:
         """The root of the variance."""
@@ -175,14 +184,18 @@ class Traced(Views, NDArrayOperatorsMixin):
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         if not copy and self.dtype == dtype:
             return self
-        if self.trace.computes or self.number:
+        if self.number:
+            result = self.array.astype(dtype)[()]
+        elif self.trace.computes:
             result = self.array.astype(dtype)
         else:
             result = shapes.as_it_lies(self.shape, self.array.strides, dtype)
         return self.made(self.trace, copy_into, (self,), result, own=True, ufunc="astype")
 
     def copy(self, order: Any = "C") -> Any:
-        result = self.array.copy(order)
+        copied = np.array if self.trace.computes else shapes.copied
+        result = copied(self.array, order=order)
+        result = result[()] if self.number else result
         return self.made(self.trace, copy_into, (self,), result, own=True, ufunc="positive")
 
     def __getitem__(self, index: Any) -> Any:
@@ -202,6 +215,11 @@ class Traced(Views, NDArrayOperatorsMixin):
 
     def flatten(self, order: str = "C") -> Any:
         return self.reshape(-1, order=order).copy()
+
+    def ravel(self, order: str = "C") -> Any:
+        """A view of what lies in C order; of anything else NumPy makes a copy."""
+        lies = self if self.array.flags.c_contiguous else self.copy()
+        return lies.reshape(-1, order=order)
 
     def clip(self, low: Any = None, high: Any = None, out: Any = None) -> Any:
         return np.clip(self, low, high, out=out)
@@ -240,14 +258,18 @@ for _name in (
     setattr(Traced, _name, partialmethod(_function, getattr(np, _name)))
 
 
+def _axes(array: Host, axis: Any) -> tuple[int, ...]:
+    """The axes that an argument means."""
+    axes = range(array.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return tuple(i % array.ndim for i in axes)
+
+
 def _target(out: Any) -> Any:
     """What is to be written to; CannotTraceError where that cannot be."""
     if out is None:
         return None
     if not isinstance(out, Traced):
         raise CannotTraceError("writes to an array that is not made by the backend")
-    if out.number:
-        raise CannotTraceError("writes to a number")
     out.check_written()
     return out
 

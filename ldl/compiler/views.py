@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ldl.compiler import shapes
 from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Trace, Value, look, within
 
 
@@ -47,7 +48,10 @@ class Views:
 
         It is not to be written to; where it is `writable`, what is written goes to a copy for now.
         """
-        held = array.copy("K") if writable else array.view()
+        if writable:
+            held = array.copy("K") if trace.computes else shapes.copied(array)
+        else:
+            held = array.view()
         held.flags.writeable = writable
         return cls(trace, Ref(trace.external(array)), held)
 
@@ -99,6 +103,8 @@ class Views:
 
     def view_of(self, name: str, *args: Any) -> Any:
         """What a method gives that NumPy makes a view of, where the array lies so that it can."""
+        if self.number:
+            return self.as_array().view_of(name, *args)
         seen = look(self.array, name, args)
         value = self.ref.value
         ref = Ref(value, (*self.ref.path, (name, args)))
@@ -112,6 +118,14 @@ class Views:
         made = self._copied(name, args, seen)
         if here or name == "__getitem__":
             self.twin(made, seen)
+        return made
+
+    def as_array(self) -> Any:
+        """The array that NumPy makes of a number, a new one; of an array itself."""
+        if not self.number:
+            return self
+        made = self.made(self.trace, copy_into, (self,), self.array, ufunc="positive")
+        self.twin(made, self.array)  # which other libraries make a view
         return made
 
     def _copied(self, name: str, args: tuple[Any, ...], seen: Any) -> Self:
@@ -150,8 +164,6 @@ class Views:
     transpose = partialmethod(view_of, "transpose")
     swapaxes = partialmethod(view_of, "swapaxes")
 
-    ravel = partialmethod(view_of, "reshape", -1)
-
     def __getitem__(self, index: Any) -> Any:
         """A part, of which the index says nothing but where it lies."""
         return self.view_of("__getitem__", index)
@@ -161,7 +173,10 @@ class Views:
         if isinstance(value, (list, tuple)):
             value = listed(value)
         self.check_written()
-        self.array[index] = plain(value)
+        if self.trace.computes:
+            self.array[index] = plain(value)
+        else:
+            shapes.assign(self.array, index, plain(value))
         whole = len(parts) == 1 and (parts[0] is Ellipsis or parts[0] == slice(None))
         at = parts if any(p is Ellipsis for p in parts) else (*parts, Ellipsis)
         target = self if whole else self.view_of("__getitem__", at)
@@ -179,24 +194,28 @@ class Views:
         return (start, mine.shape, mine.strides) == (end, theirs.shape, theirs.strides)
 
     def check_written(self) -> None:
-        """Note that it is written to; CannotTraceError where one from outside is a twin."""
-        found = self.trace.twins.get(self.ref.value, set())
+        """Note that it is written to; CannotTraceError for a number, or a twin from outside."""
+        if self.number:
+            raise CannotTraceError("writes to a number")
+        found = self.trace.related(self.ref.value)
         if any(value.external is not None for value in found):
             raise CannotTraceError("writes to an array of which it has a view or a copy")
         self.trace.stale |= found
 
-    def check_read(self) -> None:
-        """CannotTraceError where it is not known what it holds."""
-        if self.ref.value in self.trace.stale:
+    def check_read(self, trace: Trace) -> None:
+        """CannotTraceError where it is not known what it holds in a trace."""
+        if self.trace is not trace:
+            raise CannotTraceError("reads an array that another step left outside of its layers")
+        if self.ref.value in trace.stale:
             raise CannotTraceError("reads a view or a copy of an array that it has written to")
 
 
 def _operand(trace: Trace, x: Any) -> Any:
     """A Ref for an array of any kind, the thing itself for a constant."""
     if isinstance(x, Views):
-        x.check_read()
+        x.check_read(trace)
         return x.ref
-    return Ref(trace.external(x)) if isinstance(x, np.ndarray) else x
+    return Ref(trace.bring(x)) if isinstance(x, np.ndarray) else x
 
 
 def copy_into(a: Any, out: Host) -> None:
@@ -216,7 +235,7 @@ def is_basic(part: Any) -> bool:
 def filled(made: Any, result: Host) -> Any:
     """An array that holds one number; `made` is `Views.made` of the trace."""
     number = result.flat[0].item() if result.size else 0
-    return made(copy_into, (number,), result, ufunc="positive")
+    return made(copy_into, (number,), result, own=True, ufunc="positive")
 
 
 def listed(x: Any) -> Host:
