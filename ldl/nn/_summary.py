@@ -27,22 +27,7 @@ def summarize(
     does not take such a sample the shapes are left out.
     """
     backend = modules[0][1].backend
-    shapes: dict[int, tuple[int, ...]] = {}
-
-    def find(shape: tuple[int, ...]) -> None:
-        sample = backend.xp.zeros((1, *shape), dtype=dtype)
-        shapes.update(_output_shapes([m for _, m in modules], predict, sample))
-
-    if input_shape is not None:
-        sizes = pythonic(input_shape)
-        sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
-        find(tuple(positive_integer("every number of input_shape", n) for n in sizes))
-    else:
-        widths = (getattr(module, "in_features", None) for _, module in modules)
-        width = next((width for width in widths if width is not None), None)
-        if width is not None:
-            with suppress(Exception):
-                find((width,))
+    shapes = output_shapes(modules, predict, dtype, input_shape)[1]
     rows = [("name", "layer", "output", "parameters")]
     parameters: dict[int, Parameter] = {}
     for name, module in modules:
@@ -71,7 +56,30 @@ def summarize(
     return "\n".join([lines[0], rule, *lines[1:], rule, tail])
 
 
-def _output_shapes(
+def output_shapes(
+    modules: Named, predict: Predict, dtype: Any, input_shape: tuple[int, ...] | None
+) -> tuple[tuple[int, ...] | None, dict[int, tuple[int, ...]]]:
+    """The shape of one sample, and of what each module, by its id, makes of it."""
+    backend = modules[0][1].backend
+
+    def find(shape: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+        sample = backend.xp.zeros((1, *shape), dtype=dtype)
+        return _watched([m for _, m in modules], predict, sample)
+
+    if input_shape is not None:
+        sizes = pythonic(input_shape)
+        sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
+        given = tuple(positive_integer("every number of input_shape", n) for n in sizes)
+        return given, find(given)
+    widths = (getattr(module, "in_features", None) for _, module in modules)
+    width = next((width for width in widths if width is not None), None)
+    if width is not None:
+        with suppress(Exception):
+            return (width,), find((width,))
+    return None, {}
+
+
+def _watched(
     modules: list[Differentiable], predict: Predict, sample: Array
 ) -> dict[int, tuple[int, ...]]:
     """What every module made of one sample, found by watching one forward pass in eval mode."""

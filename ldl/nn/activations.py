@@ -1,8 +1,8 @@
-"""Activations: functions of every element, and softmax, a function of every row.
+"""Activations: their base, and smooth functions of every element.
 
 Each takes and returns any shape, keeps the floating type, and raises TypeError for integers. At
 ±infinity, and where powers would overflow, a function of every element gives its limit, and so does
-its derivative; softmax leaves out what is -inf.
+its derivative.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 from math import inf, pi
 
 from ldl.backend import Array
-from ldl.kernels import below_max
 from ldl.nn.module import Module, check_floating
-from ldl.numbers import integer, number, real
+from ldl.numbers import number, real
 
 FAR = 1e4
 """Every sigmoid and exponential here is 0 or 1 before this, in every type."""
 
 NEAR = 40.0
 """And every one of a square: Φ(x), its density, tanh(x³)."""
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
 class Activation(Module):
@@ -61,33 +62,6 @@ class Identity(Activation):
         return grad
 
 
-class ReLU(Activation):
-    """y = max(x, 0); y' = 1 where x > 0, else 0 (also at 0)."""
-
-    def function(self, x: Array) -> Array:
-        """max(x, 0)."""
-        return self.backend.xp.maximum(x, 0)
-
-    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
-        """Grad times the truth of y > 0, and so NaN where an infinite grad meets a 0."""
-        return grad * (y > 0)
-
-
-class LeakyReLU(Activation):
-    """y = x where x > 0, else αx; y' = 1 or α, with α = `negative_slope`."""
-
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = number("negative_slope", negative_slope, low=-inf)
-
-    def function(self, x: Array) -> Array:
-        """x or αx."""
-        return self.backend.xp.where(x > 0, x, self.negative_slope * x)
-
-    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
-        """grad or α grad."""
-        return self.backend.xp.where(x > 0, grad, self.negative_slope * grad)
-
-
 class ELU(Activation):
     """y = x where x > 0, else α(exp x - 1); y' = 1 or α exp x (Clevert et al., ICLR 2016)."""
 
@@ -103,6 +77,24 @@ class ELU(Activation):
         """grad or α exp(x) grad."""
         xp = self.backend.xp
         return xp.where(x > 0, grad, self.alpha * xp.exp(xp.minimum(x, 0)) * grad)
+
+
+class SELU(Activation):
+    """y = λx where x > 0, else λα(exp x - 1); y' = λ or λα exp x; λ = 1.0507…, α = 1.6732….
+
+    With λ and α as they are here, and weights that start as LeCun's, means and variances of a deep
+    net's layers stay near 0 and 1 (Klambauer et al., NeurIPS 2017).
+    """
+
+    def function(self, x: Array) -> Array:
+        """λx or λα(exp x - 1)."""
+        xp = self.backend.xp
+        return xp.where(x > 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * xp.expm1(xp.minimum(x, 0)))
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """λ grad or λα exp(x) grad."""
+        xp = self.backend.xp
+        return grad * (SELU_SCALE * xp.where(x > 0, 1, SELU_ALPHA * xp.exp(xp.minimum(x, 0))))
 
 
 class Tanh(Activation):
@@ -140,6 +132,39 @@ class SiLU(Activation):
         """(σ + y(1 - σ)) grad, for σ = σ(x)."""
         s = self.backend.sigmoid(x)
         return grad * (s + self.backend.xp.minimum(y, FAR) * (1 - s))
+
+
+class Mish(Activation):
+    """y = x tanh(softplus x); y' = T + xσ(x)(1 - T²) with T = tanh(softplus x).
+
+    (Misra, BMVC 2020.)
+    """
+
+    def function(self, x: Array) -> Array:
+        """xT."""
+        up, down, _ = self._parts(x)
+        return self.backend.xp.maximum(x, -FAR) * (up / down)
+
+    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
+        """(T + xσ(1 - T²)) grad."""
+        xp = self.backend.xp
+        up, down, rest = self._parts(x)
+        t = up / down
+        return grad * (
+            t + xp.clip(x, -FAR, FAR) * self.backend.sigmoid(x) * (rest / down) * (1 + t)
+        )
+
+    def _parts(self, x: Array) -> tuple[Array, Array, Array]:
+        """T and 1 - T as u/d and r/d, of e = exp(-|x|).
+
+        With w = exp x, T = (w² + 2w) / (w² + 2w + 2) and 1 - T = 2 / (w² + 2w + 2); where x > 0,
+        both above and below are divided by w².
+        """
+        xp = self.backend.xp
+        e = xp.exp(-xp.abs(x))
+        up = xp.where(x > 0, 1 + 2 * e, e * (e + 2))
+        rest = xp.where(x > 0, 2 * e * e, 2)
+        return up, up + rest, rest
 
 
 class Softplus(Activation):
@@ -209,40 +234,3 @@ class GELU(Activation):
 
     def _tanh(self, x: Array) -> Array:
         return self.backend.xp.tanh((2 / pi) ** 0.5 * (x + 0.044715 * (x * x * x)))
-
-
-class Softmax(Activation):
-    """y_i = exp(x_i) / Σ_k exp(x_k) along `axis`.
-
-    The gradient is the product with the full Jacobian ∂y_i/∂x_j = y_i(δ_ij - y_j), which is
-    ∂L/∂x = y ⊙ (g - Σ_k g_k y_k). Before a cross-entropy, leave it out: CrossEntropyLoss takes
-    logits.
-    """
-
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = integer("axis", axis)
-
-    def function(self, x: Array) -> Array:
-        """Softmax x, as exp(x - max) over its sum."""
-        xp = self.backend.xp
-        e = xp.exp(below_max(xp, x, self.axis))
-        return e / e.sum(axis=self.axis, keepdims=True)
-
-    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
-        """y ⊙ (g - Σ_k g_k y_k)."""
-        return y * (grad - (grad * y).sum(axis=self.axis, keepdims=True))
-
-
-class LogSoftmax(Activation):
-    """y = x - log Σ_k exp(x_k) along `axis`; ∂L/∂x = g - softmax(x) Σ_k g_k."""
-
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = integer("axis", axis)
-
-    def function(self, x: Array) -> Array:
-        """Log softmax x."""
-        return self.backend.log_softmax(x, self.axis)
-
-    def derivative(self, grad: Array, x: Array, y: Array) -> Array:
-        """g - exp(y) Σ_k g_k."""
-        return grad - self.backend.xp.exp(y) * grad.sum(axis=self.axis, keepdims=True)

@@ -24,11 +24,11 @@ class GradientError(AssertionError):
 class _Of(Module):
     """A loss as a function of its input alone."""
 
-    def __init__(self, loss: Loss, target: Array) -> None:
-        self.loss, self.target = loss, target
+    def __init__(self, loss: Loss, target: Array, weights: list[Array]) -> None:
+        self.loss, self.target, self.weights = loss, target, weights
 
     def forward(self, x: Array) -> Array:
-        value = self.loss(x, self.target)
+        value = self.loss(x, self.target, *self.weights)
         self.keep(value.shape)
         return value.reshape(-1)
 
@@ -48,6 +48,7 @@ def check_gradients(
     x: Any,
     *,
     target: Any = None,
+    sample_weight: Any = None,
     tolerance: float = 1e-5,
     directions: int = 4,
     seed: int = 0,
@@ -56,12 +57,13 @@ def check_gradients(
 
         ldl.check_gradients(MyLayer(3), x)              # silent where it is right
         ldl.check_gradients(MyLoss(), x, target=t)      # likewise of a loss
+        ldl.check_gradients(MyLoss(), x, target=t, sample_weight=w)
 
     With L = Σ r ⊙ forward(x) for random r, and random directions v of length 1, the derivatives
     ⟨∂L/∂x, v⟩ that backward gives are held against (L(x + hv) - L(x - hv)) / 2h, and so for every
-    parameter that is not frozen. All is done in float64 and in training mode on deep copies of the
-    module, so that dropout draws the same mask every time and the module stays as it is. Choose
-    x where the function is smooth: not at the kink of a ReLU.
+    parameter that is not frozen; tokens have none. All is done in float64 and in training mode on
+    deep copies of the module, so that dropout draws the same mask every time and the module stays
+    as it is. Choose x where the function is smooth: not at the kink of a ReLU.
 
     Returns the relative error, over the directions, by name: "x" and the parameters' names.
 
@@ -74,17 +76,22 @@ def check_gradients(
     directions = positive_integer("directions", directions)
     if isinstance(module, Loss) is not (target is not None):
         raise TypeError("a loss is checked with target=..., and a module without")
+    if sample_weight is not None and target is None:
+        raise TypeError("sample_weight is for a loss, and this is a module: leave it out")
     if isinstance(module, Loss):
         t = module.backend.asarray(target)
         t = t if t.dtype.kind != "f" else module.backend.asarray(t, "float64")
-        module = _Of(copy.deepcopy(module), t)
+        weights = (
+            [] if sample_weight is None else [module.backend.asarray(sample_weight, "float64")]
+        )
+        module = _Of(copy.deepcopy(module), t, weights)
         _check_reductions(module, module.backend.asarray(x, "float64"))
     if not isinstance(module, Module):
         raise TypeError(f"check_gradients takes a module (ldl.nn.Module), got {module!r}")
     ready = copy.deepcopy(module).to(dtype="float64").train()
     ready.zero_grad()
     backend, stream = ready.backend, random.Stream(seed, random.WEIGHTS, 1)
-    x = backend.asarray(x, "float64")
+    x = backend.asarray(x, ready.dtype_for(x) if ready.takes_integers else "float64")
 
     def draw(shape: tuple[int, ...]) -> Array:
         return backend.normal(shape, "float64", stream.next())
@@ -103,6 +110,8 @@ def check_gradients(
     _check_unwritten(module, "backward", "gradient", grad, r)
     if isinstance(trial, _Of) and isinstance(ready, _Of):
         _check_unwritten(module, "forward or backward", "target", trial.target, ready.target)
+        for now, before in zip(trial.weights, ready.weights, strict=True):
+            _check_unwritten(module, "forward or backward", "weights of samples", now, before)
     if dx is None:
         raise GradientError(f"{module!r}.backward returned None: it must return ∂L/∂x")
     if tuple(dx.shape) != tuple(x.shape):
@@ -132,7 +141,9 @@ def check_gradients(
             )
         return float((difference / max(numeric, analytic, largest, 1e-300)) ** 0.5)
 
-    errors = {"x": error(x, dx, lambda value: copy.deepcopy(ready)(value))}
+    errors: dict[str, float] = {}
+    if not ready.takes_integers:
+        errors["x"] = error(x, dx, lambda value: copy.deepcopy(ready)(value))
     for name, parameter in trial.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -177,7 +188,8 @@ def _spoilt(ready: Module, x: Array, r: Array) -> Array:
     """∂L/∂x where the caller wrote over everything between the passes."""
     other, given = copy.deepcopy(ready), x.copy()
     y = _inside(other, given)
-    for array in (given, y, *([other.target] if isinstance(other, _Of) else [])):
+    inside = [other.target, *other.weights] if isinstance(other, _Of) else []
+    for array in (given, y, *inside):
         if getattr(array.flags, "writeable", True):
             array[...] = float("nan") if array.dtype.kind == "f" else 0
     return other.backward(r.copy())
@@ -191,11 +203,12 @@ def _check_reductions(module: _Of, x: Array) -> None:
     for reduction in REDUCTIONS:
         loss = copy.deepcopy(module.loss)
         loss.reduction = reduction
-        value = loss(x.copy(), module.target.copy())
+        value = loss(x.copy(), module.target.copy(), *[w.copy() for w in module.weights])
         results[reduction] = value.sum(), loss.backward(0 * value + 1)
     total, gradient = results["none"]
+    samples = sum([float(w.sum()) for w in module.weights]) or len(x)
     for reduction, (value, found) in results.items():
-        factor = {"sum": 1.0, "batchmean": 1 / len(x)}.get(reduction, value / total)
+        factor = {"sum": 1.0, "batchmean": 1 / samples}.get(reduction, value / total)
         wrong = abs(value - factor * total) > 1e-9 * abs(total)
         if wrong or _norm(found - factor * gradient) > 1e-9 * _norm(gradient):
             raise GradientError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
+from math import prod
 from typing import overload
 
 from ldl.backend import Array
 from ldl.nn.module import Module, check_batch, check_gradient
+from ldl.numbers import integer
 
 
 class Sequential(Module):
@@ -15,17 +17,21 @@ class Sequential(Module):
 
     Indexable (`model[0]`), sliceable (`model[:2]` is a Sequential that shares its layers) and
     nestable. Every layer has one memory of its last forward, so an instance may stand in a model
-    only once: ValueError otherwise.
+    only once: ValueError otherwise. A `key_padding_mask` goes to the layers that take one; `Padded`
+    makes it of tokens.
     """
 
     def __init__(self, *layers: Module) -> None:
         self.layers = layers
         check_parts(self, *layers)
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, key_padding_mask: Array | None = None) -> Array:
         """f_n(… f_1(x))."""
         for layer in self.layers:
-            x = layer(x)
+            if key_padding_mask is not None and layer.takes_padding:
+                x = layer(x, key_padding_mask=key_padding_mask)
+            else:
+                x = layer(x)
         return x
 
     def backward(self, grad: Array) -> Array:
@@ -33,6 +39,16 @@ class Sequential(Module):
         for layer in reversed(self.layers):
             grad = check_gradient(layer, layer.backward(grad))
         return grad
+
+    @property
+    def takes_integers(self) -> bool:  # type: ignore[override]
+        """The first layer's."""
+        return bool(self.layers) and self.layers[0].takes_integers
+
+    @property
+    def takes_padding(self) -> bool:  # type: ignore[override]
+        """Whether a layer does."""
+        return any(layer.takes_padding for layer in self.layers)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The layers, named by their positions."""
@@ -92,6 +108,11 @@ class Parallel(Module):
         self.merge = merge
         check_parts(self, *branches)
 
+    @property
+    def takes_integers(self) -> bool:  # type: ignore[override]
+        """The branches'."""
+        return all(branch.takes_integers for branch in self.branches)
+
     def forward(self, x: Array) -> Array:
         """The branches' outputs, merged."""
         outputs = [branch(x.copy()) for branch in self.branches]
@@ -116,13 +137,25 @@ class Parallel(Module):
 
 
 class Flatten(Module):
-    """(N, a, b, …) to (N, a·b·…); the gradient takes the shape back."""
+    """(N, a, b, …) to (N, a·b·…); the gradient takes the shape back.
+
+    Axes before `start_dim` stay: 2 makes (N, a, b·c·…) of (N, a, b, c, …), and -2 takes the last
+    two together. The samples' axis always stays. Raises ValueError for fewer axes.
+    """
+
+    def __init__(self, start_dim: int = 1) -> None:
+        self.start_dim = integer("start_dim", start_dim)
+        if self.start_dim == 0:
+            raise ValueError("start_dim must not be 0, the axis of samples, which stays: give 1")
 
     def forward(self, x: Array) -> Array:
         """x of shape (N, the rest)."""
         check_batch(self, x)
+        start = self.start_dim + (x.ndim if self.start_dim < 0 else 0)
+        if not 1 <= start <= x.ndim:
+            raise ValueError(f"{self!r} has no axis to begin at in {tuple(x.shape)}")
         self.keep(x.shape)
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(*x.shape[:start], prod(x.shape[start:]))
 
     def backward(self, grad: Array) -> Array:
         """Grad in the shape of x."""

@@ -111,10 +111,20 @@ def check_owned(taker: Any, x: Any, backend: Backend | None = None) -> None:
 
 def foreign(taker: Any, backend: Backend, x: Any) -> DeviceError:
     """The error for what is no array of the backend."""
+    if is_traced(x):
+        return DeviceError(f"{taker!r} got {STRAY}")
     return DeviceError(
         f"{taker!r} is on {backend.name} but got {_kind(x)}: bring it over with "
         "model.backend.asarray(...), or move the model with model.to(...)"
     )
+
+
+STRAY = (
+    "an array that a step made while it was recorded, kept outside of the layers, as in a global "
+    "or a cache: make it anew in each forward, or once in __init__, as an nn.Buffer, and empty the "
+    "cache"
+)
+"""What is said of an array of a trace that stands where a trace is none."""
 
 
 class Differentiable(Marked):
@@ -144,10 +154,9 @@ class Differentiable(Marked):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the backend, and the arguments from which a saved model is built again."""
         self = super().__new__(cls)
-        self._training = True
-        self.backend = get_backend()
-        self._arguments = noted(args, kwargs)
-        self._kept = None
+        vars(self).update(
+            _training=True, backend=get_backend(), _arguments=noted(args, kwargs), _kept=None
+        )
         return self
 
     def __init__(self) -> None:
@@ -219,6 +228,11 @@ def members(module: Differentiable, kind: type[Any]) -> Iterator[tuple[str, Any]
         for key, element in items:
             if isinstance(element, kind):
                 yield f"{name}.{key}", element
+
+
+def is_traced(x: Any) -> bool:
+    """Whether this is what a step computed with while it was recorded."""
+    return type(x).__module__ == "ldl.compiler.traced"
 
 
 def _kind(x: Any) -> str:

@@ -27,14 +27,32 @@ class Dropout(Module):
         if not self.training:
             self.keep(None)
             return x
-        u = self.backend.uniform(tuple(x.shape), "float32", self.stream.next())
+        u = self.backend.uniform(self._mask_shape(x), "float32", self.stream.next())
         mask = (u >= self.p).astype(x.dtype)
         mask *= 1 / (1 - self.p)
         self.keep(mask)
         return x * mask
+
+    def _mask_shape(self, x: Array) -> tuple[int, ...]:
+        """One number for each element."""
+        return tuple(x.shape)
 
     def backward(self, grad: Array) -> Array:
         """m ⊙ g / (1 - p); g itself where the layer alone was in eval mode."""
         check_floating(self, grad)
         mask: Array = self.take()
         return grad if mask is None else grad * mask
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole channels: m has one number for each sample and channel, m ⊙ x / (1 - p).
+
+    Shapes: x and y (N, H, W, C), (N, L, C) or of more axes; ∂L/∂x = m ⊙ g / (1 - p). Raises
+    ValueError for fewer axes. (Tompson et al., CVPR 2015.)
+    """
+
+    def _mask_shape(self, x: Array) -> tuple[int, ...]:
+        """One number for each sample and channel."""
+        if x.ndim < 3:
+            raise ValueError(f"{self!r} takes (N, L, C) or (N, H, W, C), got {tuple(x.shape)}")
+        return (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])

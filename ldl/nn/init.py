@@ -123,6 +123,16 @@ def orthogonal(shape: tuple[int, ...]) -> Any:
     return xp.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
 
 
+def waves(shape: tuple[int, int]) -> Any:
+    """Sines and cosines (T, d): of t / 10000^{2i / d} in the columns 2i and 2i + 1."""
+    if _budget.get() is not None:
+        return zeros(shape)
+    xp, (places, width) = get_backend("numpy").xp, shape
+    column = xp.arange(width)
+    angle = xp.arange(places)[:, None] * 10000.0 ** (-2 * (column // 2) / width)
+    return xp.where(column % 2, xp.cos(angle), xp.sin(angle)).astype("float32")
+
+
 _NAMED: dict[str, Initializer] = {
     f.__name__: f
     for f in (

@@ -14,7 +14,8 @@ class Linear(Module):
     """Z = X W + b.
 
     Shapes: X (N, in_features), W (in_features, out_features), b (out_features,),
-    Z (N, out_features). Gradients, for G = ∂L/∂Z: dW = Xᵀ G, db = Σ_rows G, dX = G Wᵀ.
+    Z (N, out_features). Gradients, for G = ∂L/∂Z: dW = Xᵀ G, db = Σ_rows G, dX = G Wᵀ. Of further
+    axes, as in (N, T, in_features), all but the last are rows.
 
     `weight_init` names an initialiser of `ldl.nn.init`; the bias starts at zero.
 
@@ -38,18 +39,21 @@ class Linear(Module):
     def forward(self, x: Array) -> Array:
         """X W + b."""
         check_input(self, x, self.weight, self.in_features)
-        self.keep(x)
+        rows = as_rows(x)
+        self.keep(rows)
         bias = None if self.bias is None else self.bias.data
-        return self.backend.linear(x, self.weight.data, bias)
+        z = self.backend.linear(rows, self.weight.data, bias)
+        return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, grad: Array) -> Array:
         """dW = Xᵀ G, db = Σ_rows G; returns dX = G Wᵀ."""
         check_floating(self, grad)
-        x = self.take()
+        x, g = self.take(), as_rows(grad)
         if self.bias is not None:
-            self.bias.accumulate_rows(grad)
-        self.weight.accumulate_matmul(x.T, grad)
-        return self.backend.matmul(grad, self.weight.data.T)
+            self.bias.accumulate_rows(g)
+        self.weight.accumulate_matmul(x.T, g)
+        dx = self.backend.matmul(g, self.weight.data.T)
+        return dx if grad.ndim == 2 else dx.reshape(*grad.shape[:-1], self.in_features)
 
 
 class TiedLinear(Module):
@@ -58,7 +62,8 @@ class TiedLinear(Module):
     Shapes: W (in, out) is `source.weight`; X (N, out), b (in,), Z (N, in). Gradients, for
     G = ∂L/∂Z: dW gains Gᵀ X, db = Σ_rows G, dX = G W.
 
-    The weight belongs to the source: it is saved, counted and optimised once.
+    Further axes are rows too. The weight belongs to the source: it is saved, counted and optimised
+    once.
     """
 
     def __init__(self, source: Linear, bias: bool = True) -> None:
@@ -72,22 +77,37 @@ class TiedLinear(Module):
     def forward(self, x: Array) -> Array:
         """X Wᵀ + b."""
         check_input(self, x, self.weight, self.in_features)
-        self.keep(x)
+        rows = as_rows(x)
+        self.keep(rows)
         bias = None if self.bias is None else self.bias.data
-        return self.backend.linear(x, self.weight.data.T, bias)
+        z = self.backend.linear(rows, self.weight.data.T, bias)
+        return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, grad: Array) -> Array:
         """dW gains Gᵀ X, db = Σ_rows G; returns dX = G W."""
         check_floating(self, grad)
-        x = self.take()
+        x, g = self.take(), as_rows(grad)
         if self.bias is not None:
-            self.bias.accumulate_rows(grad)
-        self.weight.accumulate_matmul(grad.T, x)
-        return self.backend.matmul(grad, self.weight.data)
+            self.bias.accumulate_rows(g)
+        self.weight.accumulate_matmul(g.T, x)
+        dx = self.backend.matmul(g, self.weight.data)
+        return dx if grad.ndim == 2 else dx.reshape(*grad.shape[:-1], self.in_features)
+
+
+def as_rows(x: Array) -> Array:
+    """(…, width) as (rows, width)."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
 def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:
-    """TypeError for a type other than the weight's, ValueError for a shape but (N, width)."""
+    """TypeError for a type other than the weight's, ValueError for a shape but (…, width)."""
+    check_type(layer, x, weight)
+    if x.ndim < 2 or x.shape[-1] != width:
+        raise ValueError(f"{layer!r} takes (N, {width}), got {tuple(x.shape)}")
+
+
+def check_type(layer: Module, x: Array, weight: Parameter) -> None:
+    """TypeError for a type other than the weight's."""
     check_owned(layer, x)
     if x.dtype != weight.dtype:
         check_kind(x.dtype)
@@ -97,5 +117,3 @@ def check_input(layer: Module, x: Array, weight: Parameter, width: int) -> None:
             f"{layer!r} holds {weight.dtype} but got {x.dtype}: cast the input with "
             f"x.astype({str(weight.dtype)!r}){other if own else ''}"
         )
-    if x.ndim != 2 or x.shape[1] != width:
-        raise ValueError(f"{layer!r} takes (N, {width}), got {tuple(x.shape)}")

@@ -2,6 +2,14 @@
 
 `reduction` says what becomes of the elements' losses l: "mean" (over all elements), "batchmean"
 (their sum over the number of samples), "sum", or "none" (l itself; `backward` then takes ∂L/∂l).
+
+`loss(input, target, sample_weight)` lets the samples count as w (N,) says: every l becomes w_n l,
+and the number of samples N in "mean" and "batchmean" becomes Σ_n w_n, so that
+
+    L = Σ_n w_n l_n / Σ_n w_n,
+
+the same as of samples that are repeated w_n times where the weights are whole numbers. A sample of
+weight 0 counts for nothing, whatever it costs, and a batch without weight costs 0.
 """
 
 from __future__ import annotations
@@ -9,10 +17,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any, ClassVar, Self
 
-from ldl.arrays import NUMBERS, check_kind
+from ldl.arrays import NUMBERS, check_kind, check_sample_weight
 from ldl.backend import Array, Backend, get_backend
 from ldl.nn.module import Differentiable, check_owned
-from ldl.numbers import real
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 
@@ -34,16 +41,21 @@ class Loss(Differentiable):
     takes_labels: ClassVar[bool] = False
     """Whether a target of shape (N,) holds class labels, which keep their integer type."""
 
-    def __call__(self, input: Array, target: Array) -> Array:
+    def __call__(self, input: Array, target: Array, sample_weight: Array | None = None) -> Array:
         """The loss, a scalar of the device; for reduction "none" an array."""
         self._check_device(input, target)
         self.check(tuple(input.shape), target)
         self.check_input(input)
-        value: Array = self._copied(self.forward(input, target))
+        weights = [] if sample_weight is None else [sample_weight]
+        for weight in weights:
+            check_weighable(self)
+            check_owned(self, weight)
+            check_sample_weight(weight, len(input))
+        value: Array = self._copied(self.forward(input, target, *weights))
         return value
 
-    def forward(self, input: Array, target: Array) -> Array:
-        """The loss, without the check of the target's values."""
+    def forward(self, input: Array, target: Array, sample_weight: Array | None = None) -> Array:
+        """The loss, without the check of the target's and the weights' values."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, grad: Array | None = None) -> Array:
@@ -80,6 +92,17 @@ class Loss(Differentiable):
         """
         return 1 if self.reduction == "sum" else input_shape[0]
 
+    def shares(
+        self, input_shape: tuple[int, ...], target: Array, sample_weight: Array | None = None
+    ) -> Array | float:
+        """The `denominator` of samples that have weights."""
+        whole = self.denominator(input_shape, target)
+        if sample_weight is None or self.reduction == "sum":
+            return whole
+        if isinstance(whole, (int, float)):
+            whole /= input_shape[0]
+        return sample_weight * whole
+
     def to(self, backend: str | Backend) -> Self:
         """Compute on another backend from now on."""
         self.backend = get_backend(backend)
@@ -113,67 +136,53 @@ class Loss(Differentiable):
             return 1 / prod(shape)
         return 1 / shape[0] if self.reduction == "batchmean" else 1.0
 
-    def _reduce(self, losses: Array) -> Array:
+    def _factor(self, x: Array, sample_weight: Array | None, counted: Any = None) -> Any:
+        """What the loss of an element counts in the value: a number, or one (N, 1, …) a sample.
+
+        `counted` is how much of each sample the sum of weights counts, (N, 1), by default all
+        alike, for "mean" as many as it has elements.
+        """
+        if sample_weight is None:
+            return self._scale(x.shape)
+        if tuple(sample_weight.shape) != x.shape[:1]:
+            check_sample_weight(sample_weight, len(x))
+        weights = sample_weight.astype(x.dtype, copy=False).reshape(-1, *[1] * (x.ndim - 1))
+        if self.reduction in ("sum", "none"):
+            return weights
+        if counted is not None:
+            whole = total(weights * counted)
+        else:
+            whole = total(weights) * (prod(x.shape[1:]) if self.reduction == "mean" else 1)
+        return weights / self.backend.xp.where(whole > 0, whole, 1)
+
+    def _counted(self, losses: Array, factor: Any) -> Array:
+        """Numbers of elements times what each counts; 0 where that is 0, whatever they are."""
+        if getattr(factor, "ndim", 0):
+            losses = self.backend.xp.where(factor > 0, losses, 0)
+        return losses * factor
+
+    def _reduce(self, losses: Array, factor: Any) -> Array:
+        """Σ factor · l, or for reduction "none" the summands."""
+        by_sample = getattr(factor, "ndim", 0)
         if self.reduction == "none":
-            return losses
-        reduced = total(losses) * self._scale(losses.shape)
+            reduced = self._counted(losses, factor)
+        else:
+            reduced = total(self._counted(losses, factor)) if by_sample else total(losses) * factor
         return reduced.astype(losses.dtype, copy=False)
 
 
-class ElementwiseLoss(Loss):
-    """A sum over elements of l(x, t). A subclass writes `value` and `derivative`.
-
-    Both get arrays that nobody else reads, and nobody writes to what they return: that may be one
-    of these, an array that the loss holds, or one that is only broadcast to their shape.
-    """
+class PairLoss(Loss):
+    """A loss of an input and a target of one shape."""
 
     def __init__(self, reduction: str = "mean") -> None:
         self._set_reduction(reduction)
 
-    def value(self, x: Array, t: Array) -> Array:
-        """l(x, t)."""
-        raise NotImplementedError(f"{type(self).__name__} has no value")
-
-    def derivative(self, x: Array, t: Array) -> Array:
-        """∂l/∂x."""
-        raise NotImplementedError(f"{type(self).__name__} has no derivative")
-
-    def forward(self, input: Array, target: Array) -> Array:
-        """The reduced l(x, t)."""
-        self._check_device(input, target)
-        self._check_shape(tuple(input.shape), target)
-        self._check_dtype(input, target)
-        self.keep(input, target)
-        value = self._shaped("value", self.value(input.copy(), target.copy()), input)
-        return value.copy() if self.reduction == "none" else self._reduce(value)
-
-    def backward(self, grad: Array | None = None) -> Array:
-        """∂l/∂x, times what the reduction makes of it."""
-        x, t = self.take()
-        gradient = self._shaped("derivative", self.derivative(x, t), x) * self._scale(x.shape)
-        if grad is not None:
-            gradient *= grad
-        return gradient
-
-    def denominator(self, input_shape: tuple[int, ...], target: Array) -> Array | float:
-        """The number of elements for "mean" and "none", of samples for "batchmean", 1 for "sum"."""
-        if self.reduction in ("mean", "none"):
-            return prod(input_shape)
-        return super().denominator(input_shape, target)
-
     def check(self, input_shape: tuple[int, ...], target: Array) -> None:
-        """ValueError unless the shapes are equal."""
+        """ValueError unless the shapes are equal and the target's values are none at `fault`."""
         self._check_array(target)
         self._check_shape(tuple(input_shape), target)
-
-    def _shaped(self, name: str, given: Array, x: Array) -> Array:
-        shape = tuple(getattr(given, "shape", ()))
-        if shape != x.shape:
-            raise ValueError(
-                f"{self!r}.{name} gave shape {shape} for arrays of shape "
-                f"{tuple(x.shape)}: it must give one number an element"
-            )
-        return given
+        if self.fault(input_shape, target):
+            raise ValueError(self.refusal(input_shape, tuple(target.shape)))
 
     def _check_shape(self, input_shape: tuple[int, ...], target: Array) -> None:
         if input_shape != tuple(target.shape):
@@ -184,61 +193,70 @@ class ElementwiseLoss(Loss):
         check_batch(self, input_shape)
 
 
-class MSELoss(ElementwiseLoss):
-    """l = (x - t)²; ∂l/∂x = 2(x - t).
+class ElementwiseLoss(PairLoss):
+    """A sum over elements of l(x, t). A subclass writes `value` and `derivative`.
 
-    The default reduction, "batchmean", is the mean over the batch of the squared Euclidean norm
-    over the features; "mean" divides by the number of features too.
+    Both get arrays that nobody else reads, and nobody writes to what they return: that may be one
+    of these, an array that the loss holds, or one that is only broadcast to their shape.
     """
 
-    def __init__(self, reduction: str = "batchmean") -> None:
-        super().__init__(reduction)
-
     def value(self, x: Array, t: Array) -> Array:
-        """(x - t)²."""
-        d = x - t
-        return d * d
+        """l(x, t)."""
+        raise NotImplementedError(f"{type(self).__name__} has no value")
 
     def derivative(self, x: Array, t: Array) -> Array:
-        """2(x - t)."""
-        return 2 * (x - t)
+        """∂l/∂x."""
+        raise NotImplementedError(f"{type(self).__name__} has no derivative")
 
+    def forward(self, input: Array, target: Array, sample_weight: Array | None = None) -> Array:
+        """The reduced l(x, t)."""
+        self._check_device(input, target)
+        self._check_shape(tuple(input.shape), target)
+        self._check_dtype(input, target)
+        factor = self._factor(input, sample_weight)
+        self.keep(input, target, factor)
+        value = self._shaped("value", self.value(input.copy(), target.copy()), input)
+        return self._reduce(value, factor)
 
-class L1Loss(ElementwiseLoss):
-    """l = |x - t|; ∂l/∂x = sign(x - t), 0 at 0."""
+    def backward(self, grad: Array | None = None) -> Array:
+        """∂l/∂x, times what the reduction makes of it."""
+        x, t, factor = self.take()
+        derivative = self._shaped("derivative", self.derivative(x, t), x)
+        gradient = self._counted(derivative, factor).astype(x.dtype, copy=False)
+        if grad is not None:
+            gradient *= grad
+        return gradient
 
-    def value(self, x: Array, t: Array) -> Array:
-        """|x - t|."""
-        return self.backend.xp.abs(x - t)
+    def denominator(self, input_shape: tuple[int, ...], target: Array) -> Array | float:
+        """The number of elements for "mean" and "none", of samples for "batchmean", 1 for "sum"."""
+        if self.reduction in ("mean", "none"):
+            return prod(input_shape)
+        return super().denominator(input_shape, target)
 
-    def derivative(self, x: Array, t: Array) -> Array:
-        """sign(x - t)."""
-        return self.backend.xp.sign(x - t)
-
-
-class HuberLoss(ElementwiseLoss):
-    """l = d²/2 where |d| ≤ δ, else δ(|d| - δ/2), for d = x - t; ∂l/∂x = d clipped to [-δ, δ]."""
-
-    def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.delta = real("delta", delta)
-        if not self.delta > 0:
-            raise ValueError(f"delta must be positive, got {delta!r}")
-
-    def value(self, x: Array, t: Array) -> Array:
-        """c(|d| - c/2) with c = min(|d|, δ), which is both cases."""
-        a = self.backend.xp.abs(x - t)
-        c = self.backend.xp.minimum(a, self.delta)
-        return c * (a - 0.5 * c)
-
-    def derivative(self, x: Array, t: Array) -> Array:
-        """D clipped to [-δ, δ]."""
-        return self.backend.xp.clip(x - t, -self.delta, self.delta)
+    def _shaped(self, name: str, given: Array, x: Array) -> Array:
+        shape = tuple(getattr(given, "shape", ()))
+        if shape != x.shape:
+            raise ValueError(
+                f"{self!r}.{name} gave shape {shape} for arrays of shape "
+                f"{tuple(x.shape)}: it must give one number an element"
+            )
+        return given
 
 
 def total(a: Array) -> Array:
     """The sum of all elements, a float32 at least."""
     return a.sum() if a.dtype.itemsize > 2 else a.astype("float32").sum()
+
+
+def check_weighable(loss: Loss) -> None:
+    """TypeError for a loss that knows no weights of samples."""
+    from inspect import signature
+
+    if "sample_weight" not in signature(loss.forward).parameters:
+        raise TypeError(
+            f"{loss!r}.forward takes no weights of samples: give it a third argument, "
+            "sample_weight=None, or leave the weights out"
+        )
 
 
 def check_scalar(loss: Loss, value: Any) -> Any:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Self
 
+from ldl.arrays import on_disk, readable
 from ldl.backend import Array, Backend, DType, get_backend
 from ldl.calm import within
 from ldl.nn._state import load_values
 from ldl.nn._summary import summarize
 from ldl.nn.changes import set_all
+from ldl.nn.differentiable import STRAY, apart, is_traced, members, passing
 from ldl.nn.differentiable import DeviceError as DeviceError
 from ldl.nn.differentiable import Differentiable as Differentiable
-from ldl.nn.differentiable import apart, members, passing
 from ldl.nn.differentiable import check_batch as check_batch
 from ldl.nn.differentiable import check_floating as check_floating
 from ldl.nn.differentiable import check_owned as check_owned
 from ldl.nn.differentiable import evaluated as evaluated
 from ldl.nn.differentiable import evaluation as evaluation
-from ldl.nn.parameter import Parameter
+from ldl.nn.parameter import Buffer, Parameter
 from ldl.numbers import positive_integer
 
 
@@ -46,10 +48,10 @@ class Module(Differentiable):
     layer in eval mode inside a model in training mode takes part in its backward pass, and stores;
     what takes no part, such as a frozen teacher, is called with `predict`.
 
-    State that is not learned, such as running statistics, is a parameter that is frozen, written in
-    place, in training mode only:
+    State that is not learned, such as running statistics, is a buffer, written in place, in
+    training mode only:
 
-        self.mean = nn.Parameter(nn.init.zeros((n,)), requires_grad=False)      # in __init__
+        self.mean = nn.Buffer(nn.init.zeros((n,)))                              # in __init__
         self.mean.data[...] = 0.9 * self.mean.data + 0.1 * x.mean(axis=0)       # in forward
 
     It is saved, loaded, moved by `to` and kept in checkpoints like any parameter; no optimizer
@@ -57,6 +59,13 @@ class Module(Differentiable):
     """
 
     entrances = ("forward", "backward")
+    mixes_samples: bool = False
+    """Whether in training an output depends on the batch's other samples too."""
+    takes_integers: bool = False
+    """Whether inputs stay the integers that they are, as tokens do. A container's is its first
+    layer's; a class of your own that is given tokens says True."""
+    takes_padding: bool = False
+    """Whether `forward` also takes `key_padding_mask`, which places of (N, T) are padding."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let the `backward` that the subclass writes have, and give, arrays of its own."""
@@ -74,21 +83,27 @@ class Module(Differentiable):
         """∂L/∂x from grad = ∂L/∂y; adds the parameters' gradients on the way."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, *more: Any, **named: Any) -> Array:
         """`forward` of a copy of x, with an error that names the fix when x is not of this device.
+
+        What a layer's `forward` takes beside x, such as masks, is handed on; it has no gradient.
 
         Inside another module's `forward` x is not copied. y never shares memory with x, nor with an
         array or a parameter that is an attribute.
         """
         under_way = passing.get()
         if under_way == "train" or (under_way and not self._training):
-            return self._forward(x)
+            return self._forward(x, *more, **named)
         mode = "train" if self._training else "eval"
-        return within(passing, mode, self._forward, x if under_way else self._copied(x))
+        given = x if under_way else self._copied(x)
+        if more or named:
+            return within(passing, mode, partial(self._forward, given, *more, **named))
+        return within(passing, mode, self._forward, given)
 
-    def _forward(self, x: Array) -> Array:
+    def _forward(self, x: Array, *more: Any, **named: Any) -> Array:
         try:
-            return self._unshared(self.forward(x), x, *vars(self).values())
+            y = self.forward(x, *more, **named)
+            return self._unshared(y, x, *more, *named.values(), *vars(self).values())
         except DeviceError:
             raise
         except (TypeError, AttributeError) as error:
@@ -103,7 +118,7 @@ class Module(Differentiable):
         share = backend.xp.may_share_memory
         if isinstance(y, kind):
             for other in others:
-                array = other.data if type(other) is Parameter else other
+                array = other.data if isinstance(other, Parameter) else other
                 if isinstance(array, kind) and share(array, y):
                     return y.copy()
         return y
@@ -144,6 +159,8 @@ class Module(Differentiable):
 
     def dtype_for(self, x: Any) -> Any:
         """The type that data are cast to: x's own floating type where there are no parameters."""
+        if self.takes_integers:
+            return "int64"
         own = getattr(x, "dtype", None)
         name = str(own).removeprefix("torch.")
         floats = getattr(own, "kind", "") == "f" or name in ("float64", "float16")
@@ -170,9 +187,9 @@ class Module(Differentiable):
             parameter.zero_grad()
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Freeze (False) or unfreeze every parameter inside."""
+        """Freeze (False) or unfreeze every parameter inside, but for buffers, which never learn."""
         for parameter in self.parameters():
-            parameter.requires_grad = requires_grad
+            parameter.requires_grad = requires_grad and not isinstance(parameter, Buffer)
             parameter.zero_grad()
         return self
 
@@ -217,17 +234,19 @@ class Module(Differentiable):
     def predict(self, x: Any, batch_size: int = 4096) -> Array:
         """The outputs for x, in eval mode, `batch_size` rows at a time.
 
-        x may be an array of any origin and any numeric type; it is cast to the model's. Returns an
-        array of the model's backend, the caller's own. The mode stays as it is, and threads may
-        predict at once.
+        x may be an array of any origin and any numeric type; it is cast to the model's, a memory
+        map so many rows at a time. Returns an array of the model's backend, the caller's own. The
+        mode stays as it is, and threads may predict at once.
         """
         batch_size = positive_integer("batch_size", batch_size)
-        x = self.backend.asarray(x, self.dtype_for(x))
+        dtype = self.dtype_for(x)
+        x = readable(x) if on_disk(x) else self.backend.asarray(x, dtype)
         if x.ndim == 0:
             raise ValueError(f"predict takes a batch, got the number {x}: give an array of samples")
 
         def outputs(rows: Array) -> Array:
-            return check_output(self, evaluated(self, rows)).copy()
+            given = self.backend.asarray(rows, dtype)
+            return check_output(self, evaluated(self, given)).copy()
 
         if len(x) <= batch_size:
             return outputs(x)
@@ -242,6 +261,8 @@ class Module(Differentiable):
 def check_output(module: Module, y: Any) -> Array:
     """What a model made; TypeError where it is no array of its backend."""
     if not module.backend.owns(y):
+        if is_traced(y):
+            raise DeviceError(f"{module!r} computed with {STRAY}")
         kind = "None" if y is None else f"a {type(y).__name__}"
         raise TypeError(
             f"{module!r} returned {kind}: its forward must return an array of the backend "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldl.arrays import check_kind
-from ldl.backend import Array, Backend, DType, get_backend
+from ldl.backend import Array, Backend, DType, Window, get_backend
 from ldl.nn.changes import Marked, set_all
 from ldl.nn.differentiable import check_owned
 
@@ -83,6 +83,23 @@ class Parameter(Marked):
             self.backend.sum_rows(self._taken(a), out=self.grad_memory(), accumulate=self.has_grad)
             self.has_grad = True
 
+    def accumulate_conv(self, x: Array, grad: Array, window: Window) -> None:
+        """Add ∂L/∂W of the convolution by W, this parameter, of images x, for ∂L/∂Y = `grad`."""
+        if self.requires_grad:
+            x, grad, memory = self._taken(x), self._taken(grad), self.grad_memory()
+            out = memory if memory.ndim == 4 else memory.reshape(1, *memory.shape)
+            self.backend.conv_weight(x, grad, window, out=out, accumulate=self.has_grad)
+            self.has_grad = True
+
+    def accumulate_at(self, rows: Array, index: Array) -> None:
+        """Add each of `rows` (T, D) to the row of the gradient (V, D) that `index` (T,) names."""
+        if self.requires_grad:
+            out = self.grad_memory()
+            if not self.has_grad:
+                out[...] = 0
+            self.backend.add_rows(self._taken(rows), self._taken(index), out)
+            self.has_grad = True
+
     def zero_grad(self) -> None:
         """Forget the gradient."""
         self.has_grad = False
@@ -118,3 +135,16 @@ class Parameter(Marked):
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype}, {self.backend.name})"
+
+
+class Buffer(Parameter):
+    """State that is no parameter of the loss: saved, loaded and moved like one, and never learned.
+
+    It is frozen for good: it takes no gradient, no optimizer moves it, and it stays so where a
+    model is unfrozen.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, requires_grad=False)

@@ -52,6 +52,11 @@ class Predictor:
             held.put((x.shape, x.dtype), recording)
         return self._play(recording, x)
 
+    def recordings(self) -> dict[Any, Recording]:
+        """What was recorded in this thread, by shape and type."""
+        held = self._local.__dict__.get("recordings")
+        return {} if held is None else dict(held.items())
+
     def _fits(self, recording: Recording) -> bool:
         return recording.parts[0] is self.model and recording.valid()
 

@@ -52,6 +52,8 @@ class FlatStore:
     backend: Backend
     values: Array
     grads: Array
+    _room: Array
+    """The gradients, and what is free before them."""
     _views: list[tuple[Array, Array]]
     _stretches: dict[tuple[int, int], _Views]
     """Views by where they begin and end."""
@@ -131,9 +133,40 @@ class FlatStore:
         self.slots = self.slots | lacking
         return True
 
+    def with_place(self, stop: int) -> Array:
+        """The gradients up to there, and before them a place for a number."""
+        return self._room[_ALIGN - 1 : _ALIGN + stop]
+
+    def span(self, run: Run) -> tuple[int, int]:
+        """Where a stretch begins and ends."""
+        spans = (span for span, views in self._stretches.items() if views[1] is run.grads)
+        return next(spans)
+
+    def cuts(self, pieces: int, least: int) -> list[tuple[int, int, range]]:
+        """The buffer in pieces of whole parameters and much the same size, the last one first.
+
+        Each is where it begins and ends, and which parameters it has. `least` is how many elements
+        are worth a piece.
+        """
+        size = max(least, -(-self._size // pieces))
+        found, stop = [], len(self._spans)
+        for k in reversed(range(len(self._spans))):
+            start, end = self._spans[k].start, self._end(stop)
+            if end - start >= size or k == 0:
+                found.append((start, end, range(k, stop)))
+                stop = k
+        return found
+
+    def _end(self, stop: int) -> int:
+        return self._spans[stop].start if stop < len(self._spans) else self._size
+
     def slot_view(self, name: str, index: int) -> Array:
         """One parameter's part of a slot, in its shape."""
-        return self.slots[name][self._spans[index]].reshape(self.parameters[index].shape)
+        return self.view(self.slots[name], index)
+
+    def view(self, buffer: Array, index: int) -> Array:
+        """One parameter's part of a vector like `values`, in its shape."""
+        return buffer[self._spans[index]].reshape(self.parameters[index].shape)
 
     def _zeros(self) -> Array:
         return self.backend.xp.zeros(self._size, dtype=self.values.dtype)
@@ -142,7 +175,10 @@ class FlatStore:
         """Copy all of it, and only then bind it: an interrupt leaves none or all of it bound."""
         first = self.parameters[0]
         backend: Backend = first.backend
-        values, grads = (backend.xp.zeros(self._size, dtype=first.dtype) for _ in range(2))
+        values, room = (
+            backend.xp.zeros(self._size + more, dtype=first.dtype) for more in (0, _ALIGN)
+        )
+        grads = room[_ALIGN:]
         views: list[tuple[Array, Array]] = []
         for parameter, span in zip(self.parameters, self._spans, strict=True):
             if parameter.backend is not backend or parameter.dtype != first.dtype:
@@ -170,6 +206,7 @@ class FlatStore:
             (self, "backend", backend),
             (self, "values", values),
             (self, "grads", grads),
+            (self, "_room", room),
             (self, "slots", slots),
             (self, "_views", views),
             (self, "_stretches", {}),

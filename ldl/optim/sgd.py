@@ -12,10 +12,12 @@ from ldl.optim.optimizer import Optimizer
 
 
 class SGD(Optimizer):
-    """g ← g + λp; v ← μv + g; p ← p - lr v, or p - lr (g + μv) with Nesterov's momentum.
+    """g ← g + λp; v ← μv + (1-τ)g; p ← p - lr v, or p - lr (g + μv) with Nesterov's momentum.
 
-    μ is `momentum`, λ is `weight_decay`. Without momentum p ← p - lr g. (Sutskever et al., ICML
-    2013, in the form that PyTorch has.)
+    μ is `momentum`, λ is `weight_decay`, τ is `dampening`, which the first step does without and
+    Nesterov's momentum always. Without momentum p ← p - lr g. `maximize` makes the loss as large as
+    possible: -g for g, before all else. (Sutskever et al., ICML 2013, in the form that PyTorch
+    has.)
     """
 
     kernel: ClassVar[str] = "sgd_step"
@@ -28,6 +30,8 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        dampening: float = 0.0,
+        maximize: bool = False,
         *,
         schedule: Rate | None = None,
         clip_norm: float | None = None,
@@ -38,41 +42,53 @@ class SGD(Optimizer):
             "momentum": momentum,
             "nesterov": nesterov,
             "weight_decay": weight_decay,
+            "dampening": dampening,
+            "maximize": maximize,
         }
         super().__init__(params, defaults, schedule, clip_norm, clip_value)
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
-        """lr ≥ 0, 0 ≤ momentum < 1 (and > 0 with nesterov), weight_decay ≥ 0."""
+        """lr ≥ 0, 0 ≤ momentum < 1 (with nesterov > 0, and no dampening), weight_decay ≥ 0."""
         momentum = number("momentum", options["momentum"], high=1.0)
+        dampening = number("dampening", options["dampening"], high=1.0)
         if options["nesterov"] and momentum == 0:
             raise ValueError("nesterov needs a momentum, such as momentum=0.9")
+        if options["nesterov"] and dampening:
+            raise ValueError("nesterov has no dampening: leave out one of the two")
         return {
             "lr": number("lr", options["lr"]),
             "momentum": momentum,
             "nesterov": bool(options["nesterov"]),
             "weight_decay": number("weight_decay", options["weight_decay"]),
+            "dampening": dampening,
+            "maximize": bool(options["maximize"]),
         }
 
     def numbers(
         self, slots: Mapping[str, Array], options: Mapping[str, Any], step: int
     ) -> dict[str, float]:
         """What `sgd_step` takes."""
-        return {"lr": options["lr"], **_decay_and_momentum(slots, options)}
+        numbers = {"lr": options["lr"], **_decay_and_momentum(slots, options)}
+        if options["dampening"]:
+            numbers["rest"] = 1.0 if step == 1 else 1 - options["dampening"]
+        return numbers
 
     def constants(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether the momentum is Nesterov's."""
-        return {"nesterov": options["nesterov"]}
+        """Whether the momentum is Nesterov's, and which way it goes."""
+        return {"nesterov": options["nesterov"], "maximize": options["maximize"]}
 
 
 class RMSprop(Optimizer):
     """s ← αs + (1 - α)g²; d = g / (√s + ε); v ← μv + d; p ← p - lr v (Tieleman, Hinton, 2012).
 
-    Without momentum μ, p ← p - lr d. Weight decay λ adds λp to g.
+    Without momentum μ, p ← p - lr d. Weight decay λ adds λp to g. `centered` divides by the
+    deviation instead of the root of the mean square: a ← αa + (1 - α)g; d = g / (√(s - a²) + ε),
+    a difference below 0 being 0 (Graves, arXiv:1308.0850). `maximize` takes -g for g.
     """
 
     kernel: ClassVar[str] = "rmsprop_step"
     slots: ClassVar[tuple[str, ...]] = ("square_avg",)
-    optional_slots: ClassVar[tuple[str, ...]] = ("momentum",)
+    optional_slots: ClassVar[tuple[str, ...]] = ("momentum", "centered")
 
     def __init__(
         self,
@@ -82,6 +98,8 @@ class RMSprop(Optimizer):
         eps: float = 1e-8,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        centered: bool = False,
+        maximize: bool = False,
         *,
         schedule: Rate | None = None,
         clip_norm: float | None = None,
@@ -93,6 +111,8 @@ class RMSprop(Optimizer):
             "eps": eps,
             "momentum": momentum,
             "weight_decay": weight_decay,
+            "centered": centered,
+            "maximize": maximize,
         }
         super().__init__(params, defaults, schedule, clip_norm, clip_value)
 
@@ -104,6 +124,8 @@ class RMSprop(Optimizer):
             "eps": number("eps", options["eps"], open_low=True),
             "momentum": number("momentum", options["momentum"], high=1.0),
             "weight_decay": number("weight_decay", options["weight_decay"]),
+            "centered": bool(options["centered"]),
+            "maximize": bool(options["maximize"]),
         }
 
     def numbers(
@@ -117,6 +139,10 @@ class RMSprop(Optimizer):
             "eps": options["eps"],
             **_decay_and_momentum(slots, options),
         }
+
+    def constants(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Which way it goes."""
+        return {"maximize": options["maximize"]}
 
 
 def _decay_and_momentum(slots: Mapping[str, Array], options: Mapping[str, Any]) -> dict[str, float]:
