@@ -3,7 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from ldl.data.batching import Arrays
-from ldl.data.noise import GaussianNoise, MaskingNoise, Noise, SaltPepperNoise, parse_noise
+from ldl.data.noise import (
+    GaussianNoise,
+    MaskingNoise,
+    Noise,
+    SaltPepperNoise,
+    SquareNoise,
+    parse_noise,
+)
+from ldl.data.shards import Shard
 
 if TYPE_CHECKING:
     from ldl.data.datasets import Dataset, load_dataset
@@ -17,6 +25,8 @@ __all__ = [
     "MaskingNoise",
     "Noise",
     "SaltPepperNoise",
+    "Shard",
+    "SquareNoise",
     "load_dataset",
     "parse_noise",
 ]

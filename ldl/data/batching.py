@@ -9,29 +9,43 @@ from zlib import crc32
 
 import numpy as np
 
-from ldl.arrays import check_kind, is_array, on_device, taken
+from ldl.arrays import (
+    check_counting,
+    check_sample_weight,
+    column_names,
+    is_array,
+    readable,
+)
 from ldl.backend import Array, Backend, DType, get_backend
+from ldl.data.cuts import Cut
+from ldl.data.finite import check_finite
 from ldl.data.noise import Noise
+from ldl.data.streaming import Batch, Picked, Streamed, is_read_by_batch, sent, wide
 from ldl.numbers import short
-from ldl.random import Stream
-
-Batch = tuple[Array, Array]
+from ldl.random import Stream, shared
 
 CHECKED = 2**26
 """Bytes of an array that a checksum reads at most, in rows at even distances."""
 
 
 class Arrays:
-    """Samples x (N, …) and their targets y (N, …), held in memory.
+    """Samples x (N, …) and their targets y (N, …), held in memory or in a memory map.
 
     Without `y`, x is its own target, as an autoencoder wants it. With `noise`, x is corrupted
-    afresh for every batch and y is left as it is. Arrays may be of any origin and type: they are
-    cast and moved once.
+    afresh for every batch and y is left as it is. `sample_weight` (N,) says how much each sample
+    counts in the loss: finite, not negative, not all 0. Arrays may be of any origin and type: they
+    are cast and moved once, large memory maps batch by batch, whether or not they are split.
     """
 
-    def __init__(self, x: Any, y: Any = None, noise: Noise | None = None) -> None:
-        self.x = _array(x)
-        self.y = self.x if y is None or y is x else _array(y)
+    is_shard = False
+    """Whether these are this process's own samples, of which others have others."""
+
+    def __init__(
+        self, x: Any, y: Any = None, noise: Noise | None = None, sample_weight: Any = None
+    ) -> None:
+        self.x = readable(x)
+        self.names = column_names(x)
+        self.y = self.x if y is None or y is x else readable(y)
         self.noise = noise
         if noise is not None and not isinstance(noise, Noise):
             raise TypeError(
@@ -44,36 +58,70 @@ class Arrays:
                 f"x has {len(self.x)} samples and y has shape {tuple(self.y.shape)}: give one "
                 "target a sample"
             )
+        self.sample_weight = None if sample_weight is None else readable(sample_weight)
+        if self.sample_weight is not None:
+            check_sample_weight(self.sample_weight, len(self.x))
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def place(self, backend: Backend, dtype: DType, labels: bool) -> Arrays | Streamed:
-        """The same on a backend, cast to `dtype`, but for a y of shape (N,) where `labels`.
+    def place(
+        self, backend: Backend, dtype: DType, labels: bool, tokens: bool = False
+    ) -> Arrays | Streamed:
+        """The same on a backend, cast to `dtype`, but for integers y where `labels`, x where
+        `tokens`.
 
-        Host arrays too large for the device stay where they are: batches are sent as they come.
-        ValueError for x beyond [0, 1] where the noise cuts to it.
+        Host arrays too large for the device stay where they are, and on the host large ones on a
+        disk which are of another type: batches are read, cast and sent as they come.
+        ValueError for x beyond [0, 1] where the noise cuts to it, and where no sample counts.
         """
-        if not self._fits(backend, dtype):
-            return Streamed(self, dtype, labels)
-        return self.send(backend, dtype, labels)
+        if self.sample_weight is not None:
+            check_counting(self.sample_weight, wide(dtype))
+        types = self._types(dtype, labels, tokens)
+        host = issubclass(backend.array_type, np.ndarray)
+        by_batch = host and is_read_by_batch(self._distinct(), types)
+        if by_batch or not self._fits(backend, dtype):
+            self._check_cut(self.x)
+            return Streamed(self._distinct(), types, self.y is self.x, self.noise, self.is_shard)
+        return self.send(backend, dtype, labels, tokens)
 
-    def send(self, backend: Backend, dtype: DType, labels: bool) -> Arrays:
+    def send(self, backend: Backend, dtype: DType, labels: bool, tokens: bool = False) -> Arrays:
         """`place`, whatever the size."""
-        x = backend.asarray(self.x, dtype)
-        if getattr(self.noise, "cuts", False):
-            self._check_range(self.x if isinstance(self.x, np.ndarray) else x)
+        types = self._types(dtype, labels, tokens)
+        arrays = [sent(backend, *each) for each in zip(self._distinct(), types, strict=True)]
+        self._check_cut(self.x if isinstance(self.x, np.ndarray) else arrays[0])
         placed = copy(self)
-        placed.x = placed.y = x
+        placed.x = placed.y = arrays.pop(0)
         if self.y is not self.x:
-            kept = labels and self.y.ndim == 1
-            placed.y = backend.asarray(self.y, None if kept else dtype)
+            placed.y = arrays.pop(0)
+        if self.sample_weight is not None:
+            placed.sample_weight = arrays.pop(0)
         return placed
+
+    def _types(self, dtype: DType, labels: bool, tokens: bool) -> list[DType]:
+        """What each of the distinct parts is cast to, None where it is not."""
+        target = [] if self.y is self.x else [None if self._labels(labels) else dtype]
+        weights = [] if self.sample_weight is None else [wide(dtype)]
+        return ["int64" if tokens else dtype, *target, *weights]
+
+    def parts(self) -> list[Any]:
+        """The arrays (x, y), or (x, y, sample_weight)."""
+        return [self.x, self.y, *([] if self.sample_weight is None else [self.sample_weight])]
+
+    def check_finite(self, dtype: DType) -> None:
+        """ValueError, naming row and column, for what is no finite number of the type."""
+        check_finite(self.x, "x", dtype, self.names)
+        if self.y is not self.x:
+            check_finite(self.y, "y", dtype)
+
+    def _labels(self, wanted: bool) -> bool:
+        """Whether y stays as it is: labels, and what has their shape and is refused as it is."""
+        return wanted and (self.y.ndim == 1 or getattr(self.y.dtype, "kind", "") in ("i", "u"))
 
     def checksum(self, dtype: DType) -> int:
         """A number that tells these samples, cast, from others; reads `CHECKED` of each array."""
         found = 0
-        for array in (self.x,) if self.y is self.x else (self.x, self.y):
+        for array in self._distinct():
             rows = array[:: 1 + array.size * array.dtype.itemsize // CHECKED]
             found = crc32(
                 get_backend("numpy").asarray(rows, dtype).reshape(-1).view(np.uint8), found
@@ -81,12 +129,15 @@ class Arrays:
         return found
 
     def _fits(self, backend: Backend, dtype: DType) -> bool:
-        arrays = [self.x] if self.y is self.x else [self.x, self.y]
+        arrays = self._distinct()
         size = np.dtype(dtype).itemsize
-        here = all(isinstance(array, np.ndarray) for array in arrays)
+        here = all(isinstance(array, (np.ndarray, Picked)) for array in arrays)
         return not here or backend.fits(sum(array.size * size for array in arrays))
 
-    def _check_range(self, x: Array) -> None:
+    def _check_cut(self, x: Array) -> None:
+        """ValueError for x beyond [0, 1] where the noise cuts to it."""
+        if not getattr(self.noise, "cuts", False):
+            return
         low, high = float(x.min()), float(x.max())
         if low < -1e-6 or high > 1 + 1e-6:  # but for rounding
             strength = getattr(self.noise, "strength", 0.5)
@@ -96,55 +147,36 @@ class Arrays:
             )
 
     def batches(
-        self, backend: Backend, size: int, order: Any = None, stream: Stream | None = None
+        self, backend: Backend, cuts: Iterable[Cut], order: Any = None, stream: Stream | None = None
     ) -> Iterator[Batch]:
-        """Batches of `size` rows, the last one smaller, in the order of the host indices `order`.
+        """The batches of these cuts, of rows in the order of the host indices `order`.
 
         Without an order the rows come as they stand. `stream` is drawn from once a batch where
         there is noise.
         """
         index = None if order is None else backend.asarray(order)
-        for start in range(0, len(self) if order is None else len(order), size):
+        for rows, share in cuts:
             if index is None:
-                x = self.x[start : start + size].copy()
-                y = x if self.y is self.x else self.y[start : start + size].copy()
+                x, *rest = (a[rows].copy() for a in self._distinct())
             else:
-                rows = index[start : start + size]
-                x = backend.take(self.x, rows)
-                y = x if self.y is self.x else backend.take(self.y, rows)
+                x, *rest = (backend.take(a, index[rows]) for a in self._distinct())
+            y = x if self.y is self.x else rest.pop(0)
             if self.noise is not None and stream is not None:
-                x = self.noise(x, stream, backend)
-            yield x, y
+                with shared(share):
+                    x = self.noise(x, stream, backend)
+            yield x, y, *rest
 
-
-class Streamed:
-    """Samples that stay on the host: each batch is gathered there and sent, while others run."""
-
-    def __init__(self, data: Arrays, dtype: DType, labels: bool) -> None:
-        self.data, self.noise = data, data.noise
-        if getattr(data.noise, "cuts", False):
-            data._check_range(data.x)
-        self._types = dtype, None if labels and data.y.ndim == 1 else dtype
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def batches(
-        self, backend: Backend, size: int, order: Any = None, stream: Stream | None = None
-    ) -> Iterator[Batch]:
-        """As `Arrays.batches`."""
-        for start in range(0, len(self) if order is None else len(order), size):
-            rows = slice(start, start + size) if order is None else order[start : start + size]
-            x = y = backend.asarray(self.data.x[rows], self._types[0])
-            if self.data.y is not self.data.x:
-                y = backend.asarray(self.data.y[rows], self._types[1])
-            if self.noise is not None and stream is not None:
-                x = self.noise(x, stream, backend)
-            yield x, y
+    def _distinct(self) -> list[Any]:
+        """The parts, y not where it is x."""
+        x, y, *rest = self.parts()
+        return [x, *([] if y is x else [y]), *rest]
 
 
 class Stored:
-    """Batches (x, y) that the caller made: a list, or anything that can be iterated again."""
+    """Batches that the caller made: a list, or anything that can be iterated again.
+
+    Each is (x, y), or (x, y, sample_weight).
+    """
 
     def __init__(self, batches: Iterable[Any]) -> None:
         if isinstance(batches, Iterator):
@@ -153,35 +185,65 @@ class Stored:
                 "or an object with __iter__, so that every epoch can begin anew"
             )
         self.source = batches
+        self._finite: DType = None
 
-    def place(self, backend: Backend, dtype: DType, labels: bool) -> Stored:
+    def check_finite(self, dtype: DType) -> None:
+        """`Arrays.check_finite` of every batch, as it comes."""
+        self._finite = dtype
+
+    def place(self, backend: Backend, dtype: DType, labels: bool, tokens: bool = False) -> Stored:
         """Remember how to cast; each batch is moved as it comes."""
-        self._cast = dtype, labels
+        self._cast = dtype, labels, tokens
         return self
 
     def batches(
-        self, backend: Backend, size: int, order: Any = None, stream: Stream | None = None
+        self, backend: Backend, cuts: Any = None, order: Any = None, stream: Stream | None = None
     ) -> Iterator[Batch]:
-        """The batches as they come; size and order are the caller's."""
-        dtype, labels = self._cast
+        """The batches as they come, whole; size and order are the caller's."""
         for batch in self.source:
             _check_pair(batch)
-            placed = Arrays(*batch).send(backend, dtype, labels)
-            yield placed.x, placed.y
+            x, y, *rest = batch
+            given = Arrays(x, y, None, *rest)
+            if self._finite is not None:
+                given.check_finite(self._finite)
+            yield tuple(given.send(backend, *self._cast).parts())
 
 
 Data = Arrays | Streamed | Stored
 """Data that were placed."""
 
 
-def as_data(data: Any) -> Arrays | Stored:
-    """x, (x, y), an Arrays, or an iterable of batches, as something with `place` and `batches`."""
+def as_data(data: Any, sample_weight: Any = None) -> Arrays | Stored:
+    """Data as something with `place` and `batches`.
+
+    They are x, (x, y), (x, y, sample_weight), an Arrays, or an iterable of batches; arrays may have
+    their weights given beside them.
+    """
+    found = _as_data(data)
+    if sample_weight is None:
+        return found
+    if isinstance(found, Stored):
+        raise TypeError(
+            "sample_weight is for arrays: of batches, let each bring its own, (x, y, sample_weight)"
+        )
+    if found.sample_weight is not None:
+        raise ValueError("sample_weight is given twice, in the data too: leave one out")
+    weighted = Arrays(found.x, found.y, found.noise, sample_weight)
+    weighted.names = found.names
+    return weighted
+
+
+def _as_data(data: Any) -> Arrays | Stored:
     if isinstance(data, (Arrays, Stored)):
         return data
     if isinstance(data, tuple):
-        if len(data) != 2:
-            raise TypeError(f"data must be x, (x, y) or batches; got a tuple of {len(data)}")
-        return Arrays(*data)
+        if len(data) not in (2, 3):
+            raise TypeError(
+                "data must be x, (x, y), (x, y, sample_weight) or batches; got a tuple of "
+                f"{len(data)}"
+            )
+        x, y, *rest = data
+        return Arrays(x, y, None, *rest)
     if is_array(data):
         return Arrays(data)
     if hasattr(data, "x_train"):
@@ -203,22 +265,15 @@ def as_data(data: Any) -> Arrays | Stored:
 
 def _check_pair(batch: Any) -> None:
     """TypeError for what is no batch."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         count = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
         raise TypeError(
-            f"a batch must be a pair (x, y), got a {type(batch).__name__}{count}: an autoencoder's "
-            "is (x, x), and samples that are no batches go into one array"
+            f"a batch must be a pair (x, y), or (x, y, sample_weight), got a "
+            f"{type(batch).__name__}{count}: an autoencoder's is (x, x), and samples that are no "
+            "batches go into one array"
         )
     if any(isinstance(part, (int, float)) for part in batch):
         raise TypeError(
             f"a batch must be a pair of arrays (x, y), got {short(batch)}: samples that are no "
             "batches go into one array"
         )
-
-
-def _array(data: Any) -> Any:
-    """The data where it stands: a device's array as it is, anything else as one on the host."""
-    if not on_device(data):
-        return taken(data)
-    check_kind(data.dtype)
-    return data

@@ -135,6 +135,15 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[Host, tuple[int, ...]]:
     return np.ascontiguousarray(x.reshape(len(x), -1)), samples.shape
 
 
+def read_labels(path: str | os.PathLike[str], samples: int) -> Host | None:
+    """Array `y` of a file, a label for each of so many samples; None where there is none."""
+    with ArrayFile(path) as file:
+        y = file.read("y") if "y" in file.names else None
+    if y is not None:
+        _check_labels(os.fspath(path), "y", y, np.empty((samples, 0)))
+    return y
+
+
 def _only(names: list[str]) -> str:
     """The name of the array to take where one is wanted: x, or the only one, or ""."""
     if "x" in names:

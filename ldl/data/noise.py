@@ -7,16 +7,16 @@ the same noise on every backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
-from math import isfinite
+from math import isfinite, isqrt, prod
 from typing import Any
 
 from ldl.backend import Array, Backend, get_backend
 from ldl.calm import calm
 from ldl.nn.changes import Marked
 from ldl.nn.differentiable import check_floating
-from ldl.numbers import real
+from ldl.numbers import positive_integer, pythonic, real
 from ldl.random import Stream
 
 
@@ -130,17 +130,65 @@ class SaltPepperNoise(Noise):
         return xp.where(u < self.strength, extreme, x)
 
 
-_FORMS = {noise.form: noise for noise in (GaussianNoise, MaskingNoise, SaltPepperNoise)}
+class SquareNoise(Noise):
+    """A square of each image is set to 0, anywhere in it: what is to be painted in.
+
+    `strength` is its side in pixels. Images are (N, H, W), (N, H, W, C), or rows (N, D) of images
+    of `image_shape`, by default of as many rows as columns. (Pathak et al., CVPR 2016.)
+    """
+
+    form = "square"
+    high = float("inf")
+
+    def __init__(self, strength: float, image_shape: Sequence[int] | None = None) -> None:
+        super().__init__(positive_integer("the side of a square", pythonic(strength)))
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+
+    def _image(self, x: Array) -> tuple[int, int, int]:
+        """(H, W, C) of a sample; ValueError where there is no room for the square."""
+        shape = tuple(int(n) for n in x.shape[1:])
+        if len(shape) == 1:
+            side = isqrt(shape[0])
+            shape = self.image_shape or (side, side)
+        image = (*shape, 1)[:3] if len(shape) > 1 else (0, 0, 0)
+        if prod(image) != prod(x.shape[1:]):
+            raise ValueError(f"samples of {tuple(x.shape[1:])} are no images: give image_shape")
+        if min(image[:2]) < self.strength:
+            raise ValueError(f"a square of side {self.strength:g} has no room in images of {shape}")
+        return image[0], image[1], image[2]
+
+    def __call__(self, x: Array, stream: Stream, backend: Backend) -> Array:
+        """x outside the square, whose first row is ⌊u (H - side + 1)⌋, u uniform; columns alike."""
+        xp, side = backend.xp, self.strength
+        h, w, c = self._image(x)
+        u = backend.uniform((len(x), 2), "float32", stream.next())
+        away = []
+        for axis, n in enumerate((h, w)):
+            middle = xp.floor(u[:, axis : axis + 1] * (n - side + 1)) + (side - 1) / 2
+            away.append(xp.abs(xp.arange(n).astype("float32") - middle))
+        outside = xp.maximum(away[0][:, :, None], away[1][:, None, :]) >= side / 2
+        images = x.reshape(len(x), h, w, c) * outside[:, :, :, None]
+        return images.astype(x.dtype, copy=False).reshape(x.shape)
 
 
-def parse_noise(text: str) -> Noise:
-    """The noise that a text such as "gaussian:0.5" names; ValueError that shows the forms."""
+_FORMS = {
+    noise.form: noise for noise in (GaussianNoise, MaskingNoise, SaltPepperNoise, SquareNoise)
+}
+
+
+def parse_noise(text: str, image_shape: Sequence[int] | None = None) -> Noise:
+    """The noise that a text such as "gaussian:0.5" names; ValueError that shows the forms.
+
+    `image_shape` is what rows are images of, for those that have to know.
+    """
     form, _, strength = text.partition(":")
+    if form == SquareNoise.form and strength.isdecimal():
+        return SquareNoise(int(strength), image_shape)
     try:
         return _FORMS[form](float(strength))
     except (KeyError, ValueError) as error:
         detail = "" if isinstance(error, KeyError) or not strength else f" ({error})"
         raise ValueError(
-            f"noise must look like gaussian:0.5, masking:0.3 or salt-pepper:0.2, got "
+            f"noise must look like gaussian:0.5, masking:0.3, salt-pepper:0.2 or square:8, got "
             f"{text!r}{detail}"
         ) from error

@@ -6,8 +6,11 @@ import errno
 import os
 from typing import Any
 
+from ldl.backend import Backend
 from ldl.calls import call, text
-from ldl.data.batching import Arrays, Stored
+from ldl.data.batching import Arrays, Stored, as_data
+from ldl.data.splitting import split
+from ldl.distributed.world import World
 from ldl.nn.containers import check_distinct
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
@@ -58,6 +61,23 @@ def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
         raise ValueError("training needs a loss that is one number: another reduction than 'none'")
 
 
+def divided(
+    data: Any, sample_weight: Any, validation: Any, fraction: float | None, backend: Backend
+) -> tuple[Given, Given | None]:
+    """The data to train on, and those that are held out, given as such or split off."""
+    given = as_data(data, sample_weight)
+    if fraction is None:
+        return given, None if validation is None else as_data(validation)
+    if validation is not None:
+        raise ValueError("validation and validation_split are given: leave one of them out")
+    if not isinstance(given, Arrays):
+        raise TypeError(
+            "validation_split divides arrays, not batches that were made already: give (x, y), or "
+            "other batches as validation"
+        )
+    return split(given, fraction, backend)
+
+
 def settings(
     run: Run,
     data: Given,
@@ -75,13 +95,14 @@ def settings(
     layers = [m for m in model.modules() if next(m.named_children(), None) is None]
     dtype = model.dtype if checked else None
     return {
+        "type": str(model.dtype),
         "seed": run.seed,
         "batch_size": batch_size,
         "layers": ", ".join(call(type(layer), *layer._arguments) for layer in layers),
         "loss": call(type(loss), *loss._arguments),
-        **_of_data(data, dtype),
+        **_of_data(data, dtype, run.world),
         "validation": validation is not None,
-        **_of_data(validation, dtype, " of validation"),
+        **_of_data(validation, dtype, run.world, " of validation"),
         "random streams": len(run.streams),
         "optimizer": type(run.optimizer).__name__,
         **changing(run),
@@ -95,10 +116,13 @@ def changing(run: Run) -> dict[str, Any]:
     return {"frozen": frozen, **run.optimizer.settings()}
 
 
-def _of_data(data: Given | None, dtype: Any, place: str = "") -> dict[str, Any]:
+def _of_data(data: Given | None, dtype: Any, world: World, place: str = "") -> dict[str, Any]:
     known = data if isinstance(data, Arrays) else None
+    count = None if known is None else len(known)
+    if known is not None and known.is_shard:  # however many ranks have them
+        count, dtype = sum(world.gather(len(known))), None
     return {
-        f"samples{place}": None if known is None else len(known),
+        f"samples{place}": count,
         f"shape of x{place}": None if known is None else list(known.x.shape[1:]),
         f"shape of y{place}": None if known is None else list(known.y.shape[1:]),
         f"data{place} (CRC-32)": None if known is None or not dtype else known.checksum(dtype),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import inf, isnan
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ldl.backend import Array
 from ldl.calls import call, noted
+from ldl.distributed.world import ALONE, World
 from ldl.nn.losses import Loss
 from ldl.nn.module import Module
 from ldl.numbers import non_negative_integer, number, positive_integer, real, short
@@ -37,6 +39,12 @@ class Run:
     validated: bool = False
     figures: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    average: Any = None
+    world: World = ALONE
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """A block in which the model has the averaged weights, where a callback keeps some."""
+        return nullcontext() if self.average is None else self.average.instead(self)
 
     def monitored(self, name: str) -> float:
         """The last epoch's figure of that name; ValueError that lists the names."""
@@ -63,12 +71,16 @@ class Callback:
         figures                  the names of the history's columns, none where callbacks of one's
                                  own may add to them
         settings                 what a run that is resumed must have in common with this one
+        average                  the EMA or SWA, None where there is none
+        world                    the processes that train it: `world.rank` is this one's number
 
     `state_dict` and `arrays` go into checkpoints, and `load_state` takes them back. What is
     remembered is forgotten in `on_fit_begin` where `run.epoch` is 0: a callback may be given to
     several fits.
     """
 
+    everywhere: ClassVar[bool] = True
+    """Whether each of several ranks calls it: what writes a file says False, and rank 0 does."""
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -86,11 +98,17 @@ class Callback:
     def on_fit_begin(self, run: Run) -> None:
         """Before the first epoch, after a checkpoint was read; may refuse the run by raising."""
 
+    def on_step_end(self, run: Run) -> None:
+        """After every step; where a callback has one, a device is given one step at once."""
+
     def on_epoch_end(self, run: Run) -> None:
         """After every epoch, when its row stands in `run.history`."""
 
     def on_fit_end(self, run: Run) -> None:
         """After the last epoch."""
+
+    def close(self) -> None:
+        """After the fit, however it ended: let go of files and the like."""
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers and texts to be remembered."""
@@ -123,7 +141,8 @@ class EarlyStopping(Callback):
 
     The best epoch's weights are copied and, with `restore_best`, put back when training ends, also
     where patience never ran out. `mode` says whether less ("min") or more ("max") is better; by
-    default it follows from the name: more of accuracy and psnr, less of loss, mse and mae.
+    default it follows from the name: more of accuracy, psnr, auc, f1, precision, recall and r2,
+    less of loss, mse and mae.
     """
 
     def __init__(
@@ -145,13 +164,7 @@ class EarlyStopping(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Begin anew, unless the run is resumed; refuse to wait for what will never be there."""
-        if self.monitor.startswith("val_") and not run.validated:
-            raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r}, but there is no validation data: give "
-                f"fit validation=..., or monitor {self.monitor.removeprefix('val_')!r}"
-            )
-        if run.figures and self.monitor not in run.figures:
-            raise ValueError(_unknown(self.monitor, run.figures))
+        check_monitored(self, self.monitor, run)
         if run.epoch == 0:
             self.best, self.best_epoch, self.weights = inf, 0, {}
 
@@ -200,6 +213,17 @@ class EarlyStopping(Callback):
             raise ValueError("the best weights are of another model, or of a later epoch")
         if not all(model.backend.xp.isfinite(a).all() for a in self.weights.values()):
             raise ValueError("the best weights are not finite")
+
+
+def check_monitored(callback: Callback, name: str, run: Run) -> None:
+    """ValueError for a figure that will never be there, as far as can be known beforehand."""
+    if name.startswith("val_") and not run.validated:
+        raise ValueError(
+            f"{type(callback).__name__} monitors {name!r}, but there is no validation data: give "
+            f"fit validation=..., or monitor {name.removeprefix('val_')!r}"
+        )
+    if run.figures and name not in run.figures:
+        raise ValueError(_unknown(name, run.figures))
 
 
 def _unknown(name: str, names: Iterable[str]) -> str:

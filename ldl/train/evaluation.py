@@ -7,69 +7,97 @@ from typing import Any
 
 from ldl.backend import Array
 from ldl.data.batching import Arrays, Data, as_data
-from ldl.nn.losses import Loss
+from ldl.data.cuts import parts_of
+from ldl.distributed.world import ALONE, World, stopping_all
+from ldl.nn.losses import Loss, check_weighable
 from ldl.nn.module import Module, check_output, evaluated
 from ldl.numbers import positive_integer
 from ldl.random import NOISE, Stream
-from ldl.train.metrics import Metric, as_metrics
+from ldl.train.metrics import AnyMetric, as_metrics
 from ldl.train.tally import Tally
 
-Metrics = str | Metric | Callable[..., Any] | Iterable[str | Metric | Callable[..., Any]]
+_Asked = str | AnyMetric | Callable[..., Any]
+Metrics = _Asked | Iterable[_Asked | tuple[str, Callable[..., Any]]]
 """What may be given as metrics: one or several."""
 
 LOOK = 256
 """Samples whose outputs are looked at before the first step."""
 
 
+@stopping_all
 def evaluate(
     model: Module,
     data: Any,
     loss: Loss,
     metrics: Metrics | None = (),
     *,
+    sample_weight: Any = None,
     batch_size: int = 1024,
     seed: int = 0,
-) -> dict[str, float]:
+    check_finite: bool = False,
+    world: World | None = None,
+) -> dict[str, Any]:
     """The loss and the metrics over a data set, in eval mode, as {"loss": …, "mse": …}.
 
     They are those of all samples at once, whatever `batch_size`: of reduction "sum" the sum, of
-    "none" what "mean" gives, and NaN where every label is ignored. Noise of the data is drawn from
-    `seed`, the same at every call. The model's mode is as before afterwards.
+    "none" what "mean" gives, and NaN where every label is ignored. `metrics` are those of `fit`:
+    ("auc", roc_auc_score) in a list is any function of (y_true, y_pred), see `EpochMetric`.
+    `sample_weight` (N,) says what each sample counts in the loss, Σ_n w_n l_n / Σ_n w_n, and in
+    metrics that are weighted, as "weighted_accuracy" is; it may be given as a part of the data as
+    well, (x, y, sample_weight). Noise of the data is drawn from `seed`, the same at every call.
+    `check_finite` is that of `fit`. The model's mode is as before afterwards.
+
+    With a `world` of several ranks each takes its rows of every batch, or
+    of data that are an `ldl.data.Shard` its own, and all get the figures of all samples.
     """
     check_kinds(model, loss)
     batch_size = positive_integer("batch_size", batch_size)
     figures = as_metrics(metrics, loss)
-    given = as_data(data)
-    dtype = model.dtype_for(given.x) if isinstance(given, Arrays) else model.dtype
-    placed = given.place(model.backend, dtype, loss.takes_labels)
+    given = as_data(data, sample_weight)
+    tokens = model.takes_integers
+    dtype = model.dtype
+    if isinstance(given, Arrays) and not tokens:
+        dtype = model.dtype_for(given.x)
+    if check_finite:
+        given.check_finite(dtype)
+    placed = given.place(model.backend, dtype, loss.takes_labels, tokens)
     if isinstance(placed, Arrays):
         check_targets(model, loss, figures, placed.x, placed.y)
-    return score(model, placed, loss, figures, batch_size, seed)
+    return score(model, placed, loss, figures, batch_size, seed, world=world or ALONE)
 
 
 def score(
     model: Module,
     data: Data,
     loss: Loss,
-    metrics: list[Metric],
+    metrics: list[AnyMetric],
     batch_size: int,
     seed: int,
     place: str = "",
-) -> dict[str, float]:
+    world: World = ALONE,
+) -> dict[str, Any]:
     """`evaluate` of data that is placed and, where it is whole, checked; waits only at the end."""
-    tally = Tally(model.backend, loss, metrics, place=place)
+    tally = Tally(model.backend, loss, metrics, place=place, world=world)
     evaluated(_count, tally, model, data, batch_size, seed)
     return tally.means()
 
 
 def _count(tally: Tally, model: Module, data: Data, batch_size: int, seed: int) -> None:
-    for x, y in data.batches(model.backend, batch_size, stream=Stream(seed, NOISE, 1)):
+    stream = Stream(seed, NOISE, 1)
+    for share, x, y, *weights in parts_of(
+        data, model.backend, batch_size, tally.world, None, stream
+    ):
+        if not share.here:
+            tally.add_nothing()
+            continue
         output = check_output(model, model(x))
-        value = tally.loss.forward(_of_its_own(output), _of_its_own(y))
+        if weights:
+            check_weighable(tally.loss)
+        value = tally.loss.forward(*map(_of_its_own, (output, y, *weights)))
         shape = tuple(output.shape)
         if not isinstance(data, Arrays):
             tally.check(shape, y)
-        tally.add(value, shape, output, y)
+        tally.add(value, shape, output, y, *weights)
 
 
 def _of_its_own(a: Array) -> Array:
@@ -78,7 +106,7 @@ def _of_its_own(a: Array) -> Array:
 
 
 def check_targets(
-    model: Module, loss: Loss, metrics: list[Metric], x: Array, y: Array
+    model: Module, loss: Loss, metrics: list[AnyMetric], x: Array, y: Array
 ) -> tuple[int, ...]:
     """Check targets, values included, against what the model makes of the first samples.
 

@@ -55,23 +55,30 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line an epoch, under a line of names."""
-        import csv
-        from io import StringIO
-
         from ldl.io import write_atomically
 
-        text, names = StringIO(), self._names()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([names, *([row.get(name, "") for name in names] for row in self.rows)])
-        write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
+        names = self.names()
+        header = dict(zip(names, names, strict=True))
+        write_atomically(path, csv_text(names, [header, *self.rows]))
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
         """Every figure's name, in the order in which they came."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def _check_name(self, name: str) -> None:
         if self.rows and not any(name in row for row in self.rows):
-            raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self._names())}")
+            raise KeyError(f"no figure is named {name!r}; there are: {', '.join(self.names())}")
+
+
+def csv_text(names: list[str], rows: list[dict[str, Any]]) -> bytes:
+    """Rows as lines of a CSV file, empty where one has no figure of a name."""
+    import csv
+    from io import StringIO
+
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([row.get(name, "") for name in names] for row in rows)
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _number(value: Any) -> float:
@@ -85,13 +92,13 @@ def _number(value: Any) -> float:
 def better(name: str, mode: str | None) -> float:
     """1.0 where less of a figure is better ("min"), -1.0 where more is ("max").
 
-    Without a mode: more of what ends in accuracy or psnr, less of what ends in loss, mse or mae;
-    ValueError for any other name, TypeError for what is no name.
+    Without a mode: more of what ends in accuracy, psnr, auc, f1, precision, recall or r2, less of
+    what ends in loss, mse or mae; ValueError for any other name, TypeError for what is no name.
     """
     if not isinstance(name, str):
         raise TypeError(f"a figure is named by a text such as 'val_loss', got {name!r}")
     if mode is None:
-        if name.endswith(("accuracy", "psnr")):
+        if name.endswith(("accuracy", "psnr", "auc", "f1", "precision", "recall", "r2")):
             mode = "max"
         elif name.endswith(("loss", "mse", "mae")):
             mode = "min"

@@ -4,54 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial, wraps
+from functools import partial
 from math import inf, log10
 from typing import Any
 
-from ldl.arrays import NUMBERS, check_kind, plain_of_numpy
+from ldl.arrays import NUMBERS
 from ldl.backend import Array, Backend
-from ldl.calm import calm
 from ldl.nn.binary_losses import BCELoss, BCEWithLogitsLoss
 from ldl.nn.losses import Loss
 from ldl.numbers import plain
+from ldl.train.epoch_metrics import EpochMetric
+from ldl.train.figures import (
+    Figure,
+    Shape,
+    accuracy,
+    batch,
+    binary_accuracy,
+    is_column,
+    mean_absolute_error,
+    mean_squared_error,
+)
 
-Figure = Any
-"""A mean, or a pair (sum, count): numbers or scalars of the device."""
-
-Function = Callable[[Any, Array, Array], Figure]
-Shape = tuple[int, ...]
-
+Function = Callable[..., Figure]
 
 COLUMNS = ("epoch", "loss", "val_loss", "lr", "seconds")
 """What a history's rows hold beside metrics."""
-
-
-def _of_arrays(function: Callable[..., Figure]) -> Callable[..., Figure]:
-    """The function, whose last two arguments are plain arrays of numbers."""
-
-    @wraps(function)
-    def checked(*given: Any) -> Figure:
-        *first, output, target = given
-        return function(*first, _batch(output), _batch(target))
-
-    return checked
-
-
-def _batch(array: Any) -> Array:
-    """TypeError for what is no array of numbers, ValueError for one without axes."""
-    if not hasattr(getattr(array, "dtype", None), "kind"):
-        raise TypeError(
-            "a metric takes arrays of outputs and of targets, got a "
-            f"{type(array).__name__}: bring it over with model.backend.asarray(...)"
-        )
-    array = plain_of_numpy(array)
-    check_kind(array.dtype)
-    if not array.ndim:
-        raise ValueError(
-            "a metric takes batches, got a number without axes: give arrays, such as "
-            "x.reshape(1, 1)"
-        )
-    return array
 
 
 class Metric:
@@ -63,6 +40,10 @@ class Metric:
     that nobody else reads, and nobody writes to what it returns. `finish` makes the figure of the
     quotient over all batches, so that a PSNR is that of the pooled error. `fits` says whether there
     is a figure for outputs and targets of two shapes; without it there is for all.
+
+    A metric that is `weighted` counts samples as their weights say, which its function gets too:
+    `function(xp, output, target, sample_weight=w)` gives (Σ w v, Σ w), or a mean, which counts by
+    the batch's Σ w. Without weights in the data w is 1.
     """
 
     def __init__(
@@ -71,11 +52,14 @@ class Metric:
         function: Function,
         finish: Callable[[float], float] | None = None,
         fits: Callable[[Shape, Shape], bool] | None = None,
+        *,
+        weighted: bool = False,
     ) -> None:
         self.name = name
         self.function = function
         self.finish = finish or (lambda mean: mean)
         self.fits = fits
+        self.weighted = bool(weighted)
 
     def check(self, output: Shape, target: Shape) -> None:
         """ValueError for shapes that do not fit."""
@@ -85,18 +69,27 @@ class Metric:
                 f"of shape {target}: leave it out, or give targets that fit"
             )
 
+    def under_weights(self, name: str) -> Metric:
+        """The same of samples that count by their weights."""
+        return Metric(name, self.function, self.finish, self.fits, weighted=True)
+
     def count(
-        self, backend: Backend, output: Array, target: Array
+        self, backend: Backend, output: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[Array | float, Array | float, bool]:
         """The function's numerator or mean of a batch, its denominator, and whether it is a mean.
 
         Numbers of the host, or copies of the device's.
         """
-        output, target = _batch(backend.plain(output)), _batch(backend.plain(target))
+        output, target = batch(backend.plain(output)), batch(backend.plain(target))
         self.check(tuple(output.shape), tuple(target.shape))
-        given = self.function(backend.xp, output.copy(), target.copy())
+        own, whole = {}, len(output)
+        if self.weighted:
+            ones = sample_weight is None
+            w = backend.xp.ones(whole, "float32") if ones else backend.plain(sample_weight).copy()
+            own, whole = {"sample_weight": w}, w.sum()
+        given = self.function(backend.xp, output.copy(), target.copy(), **own)
         mean = not (isinstance(given, tuple) and len(given) == 2)
-        value, size = (given, len(output)) if mean else given
+        value, size = (given, whole) if mean else given
         return self._number(value, backend), self._number(size, backend), mean
 
     def _number(self, given: Any, backend: Backend) -> Array | float:
@@ -115,72 +108,9 @@ class Metric:
         )
 
 
-@calm
-@_of_arrays
-def mean_squared_error(xp: Any, output: Array, target: Array) -> Figure:
-    """The sum over all elements of (output - target)², and their number."""
-    d = _wide(output) - _wide(target)
-    return (d * d).sum(), d.size
-
-
-@calm
-@_of_arrays
-def mean_absolute_error(xp: Any, output: Array, target: Array) -> Figure:
-    """The sum over all elements of |output - target|, and their number."""
-    return xp.abs(_wide(output) - _wide(target)).sum(), output.size
-
-
-@calm
-@_of_arrays
-def accuracy(ignored: int | None, xp: Any, output: Array, target: Array) -> Figure:
-    """The rows whose largest output is the label, or the largest of the distribution, and all rows.
-
-    For outputs of one column, which have no largest, the rows on the target's side of 1/2. Rows
-    labelled `ignored` count for nothing, and no row with a NaN is right.
-    """
-    if _is_column(output.shape):
-        return _on_one_side(0.5, output, target.reshape(output.shape))
-    right = output.max(axis=-1) > -inf
-    if target.ndim == output.ndim:
-        right &= target.max(axis=-1) > -inf
-        target = target.argmax(axis=-1)
-    right &= output.argmax(axis=-1) == target
-    if ignored is None or target.dtype.kind not in "iu":
-        return right.sum(), right.size
-    counted = target.astype("int64") != ignored
-    return (right & counted).sum(), counted.sum()
-
-
-@calm
-@_of_arrays
-def binary_accuracy(threshold: float, xp: Any, output: Array, target: Array) -> Figure:
-    """The elements on the same side, outputs of `threshold` and targets of 1/2, and all elements.
-
-    No element that is NaN is right.
-    """
-    return _on_one_side(threshold, output, target)
-
-
-def _on_one_side(threshold: float, output: Array, target: Array) -> Figure:
-    right = (output > threshold) == (target > 0.5)
-    right &= (output == output) & (target == target)
-    return right.sum(), output.size
-
-
-def _wide(a: Array) -> Array:
-    """Floating numbers, float32 at least, in which sums of many squares are numbers."""
-    if a.dtype.kind != "f":
-        return a.astype("float64")
-    return a if a.dtype.itemsize > 2 else a.astype("float32")
-
-
 def psnr(mse: float) -> float:
     """The peak signal-to-noise ratio in decibels for a mean squared error, of a peak of 1."""
     return inf if mse == 0 else -10 * log10(mse)
-
-
-def _is_column(output: Shape) -> bool:
-    return len(output) == 1 or output[-1] == 1
 
 
 def _alike(output: Shape, target: Shape) -> bool:
@@ -188,7 +118,7 @@ def _alike(output: Shape, target: Shape) -> bool:
 
 
 def _classes(output: Shape, target: Shape) -> bool:
-    if _is_column(output):
+    if is_column(output):
         return target in (output, output[:1])
     return target in (output, output[:-1])
 
@@ -201,15 +131,28 @@ _NAMED = {
 }
 
 
-def as_metrics(metrics: Any, loss: Loss) -> list[Metric]:
+WEIGHTED = "weighted_"
+"""What stands before a metric's name where samples count by their weights."""
+
+AnyMetric = Metric | EpochMetric
+
+
+def as_metrics(metrics: Any, loss: Loss) -> list[AnyMetric]:
     """One metric or several: by name, as they are, or functions of (output, target).
+
+    A pair (name, function) is the EpochMetric of a function of (y_true, y_pred). "weighted_" before
+    a name makes every sample count as its weight says.
 
     The accuracy is the loss's: for BCELoss and BCEWithLogitsLoss, whose outputs are independent
     labels, of every element at the threshold 1/2 or 0, else of the largest output of every row but
     those whose label the loss ignores.
     """
     metrics = () if metrics is None else metrics
-    single = isinstance(metrics, (str, Metric)) or callable(metrics)
+    single = isinstance(metrics, (str, AnyMetric)) or callable(metrics)
+    if _is_pair(metrics) and metrics[0] not in _NAMED:
+        raise TypeError(
+            f"a pair (name, function) stands in a list of metrics: metrics=[({metrics[0]!r}, ...)]"
+        )
     if not single and not isinstance(metrics, Iterable):
         raise TypeError(_wrong(metrics))
     found = [_as_metric(metric, loss) for metric in ([metrics] if single else metrics)]
@@ -222,22 +165,45 @@ def as_metrics(metrics: Any, loss: Loss) -> list[Metric]:
     return found
 
 
-def _as_metric(given: Any, loss: Loss) -> Metric:
-    if isinstance(given, Metric):
+def _is_pair(given: Any) -> bool:
+    """Whether this is a name and a function."""
+    return (
+        isinstance(given, tuple)
+        and len(given) == 2
+        and isinstance(given[0], str)
+        and callable(given[1])
+    )
+
+
+def _as_metric(given: Any, loss: Loss) -> AnyMetric:
+    if isinstance(given, AnyMetric):
         return given
+    if _is_pair(given):
+        return EpochMetric(*given)
     if isinstance(given, str):
-        if given not in _NAMED:
-            raise ValueError(f"no metric is named {given!r}; there are: {', '.join(_NAMED)}")
-        if given == "accuracy" and isinstance(loss, (BCELoss, BCEWithLogitsLoss)):
-            function = partial(binary_accuracy, 0.5 if isinstance(loss, BCELoss) else 0.0)
-            return Metric(given, function, fits=_alike)
-        ignored = getattr(loss, "ignore_index", None)
-        if given == "accuracy" and ignored is not None:
-            return Metric(given, partial(accuracy, ignored), fits=_classes)
-        return _NAMED[given]
+        plainly = given.removeprefix(WEIGHTED)
+        if plainly not in _NAMED:
+            raise ValueError(
+                f"no metric is named {given!r}; there are: {', '.join(_NAMED)}, and each with "
+                f"{WEIGHTED!r} before it"
+            )
+        if plainly != given:
+            return _by_name(plainly, loss).under_weights(given)
+        return _by_name(given, loss)
     if isinstance(given, type) or not (callable(given) and hasattr(given, "__name__")):
         raise TypeError(_wrong(given))
     return _of_function(given)
+
+
+def _by_name(name: str, loss: Loss) -> Metric:
+    """One of those that have names, as it is for this loss."""
+    if name == "accuracy" and isinstance(loss, (BCELoss, BCEWithLogitsLoss)):
+        function = partial(binary_accuracy, 0.5 if isinstance(loss, BCELoss) else 0.0)
+        return Metric(name, function, fits=_alike)
+    ignored = getattr(loss, "ignore_index", None)
+    if name == "accuracy" and ignored is not None:
+        return Metric(name, partial(accuracy, ignored), fits=_classes)
+    return _NAMED[name]
 
 
 def _of_function(given: Any) -> Metric:
@@ -258,6 +224,6 @@ def _of_function(given: Any) -> Metric:
 
 def _wrong(given: Any) -> str:
     return (
-        f"metrics are names ({', '.join(_NAMED)}), functions of (output, target) or "
-        f"ldl.Metric('name', function), got {given!r}"
+        f"metrics are names ({', '.join(_NAMED)}), functions of (output, target), pairs ('name', "
+        f"function of (y_true, y_pred)) or ldl.Metric('name', function), got {given!r}"
     )

@@ -54,6 +54,7 @@ class Progress:
     def epoch(self, row: dict[str, Any]) -> None:
         """Show an epoch's figures."""
         figures = {k: v for k, v in row.items() if k not in ("epoch", "seconds", "lr")}
+        figures = {k: v for k, v in figures.items() if not isinstance(v, (list, tuple, dict))}
         text = ", ".join(f"{name}={_short(value)}" for name, value in figures.items())
         if self._bar is not None:
             self._drawn = perf_counter()

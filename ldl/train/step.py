@@ -10,21 +10,34 @@ from typing import Any
 
 from ldl import caches
 from ldl.backend import Array, Recording
-from ldl.data.batching import Arrays
+from ldl.data.cuts import part_of
 from ldl.data.noise import Noise
-from ldl.nn.differentiable import Differentiable
-from ldl.nn.losses import Loss, check_scalar, check_slope
-from ldl.nn.module import Module, check_output
+from ldl.distributed.world import World, checked
+from ldl.nn.losses import Loss, check_weighable
+from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
-from ldl.random import Stream
+from ldl.random import Share, Stream, shared
 from ldl.train.arguments import check_parts
+from ldl.train.gradients import (
+    Corruption,
+    check_starts,
+    copy_into,
+    corrupted,
+    gradients,
+    rows_of,
+    scaled_by_last,
+    taken,
+    unrecorded,
+    with_output,
+)
+from ldl.train.ranks import Ranks, Scale
 from ldl.train.undo import Before, streams_of
 
 
 class TrainStep:
-    """Forward, loss, backward and update: `loss = step(x, y)`.
+    """Forward, loss, backward and update: `loss = step(x, y)`, or `step(x, y, sample_weight)`.
 
     The backend records the first step of every shape and plays it from then on: on NumPy without
     allocating, its elementwise parts fused where llvmlite is there; on CuPy, with cuBLASLt, as one
@@ -36,7 +49,8 @@ class TrainStep:
     waits for it. With `keep_output`, `step.output` is what the model made of x, valid until the
     next step. With `noise`, x is corrupted first, by the next draw of `stream`; y is not.
     Targets are checked for shape and type but not for their values (`loss.check` does that, once
-    for a data set). `record=False` runs the layers' code every time.
+    for a data set). `record=False` runs the layers' code every time. With a `world` of several
+    ranks each gives the whole batch, of which it takes its rows: see `ldl.distributed`.
 
     Recordings take at most `ldl.caches.STEPS` bytes beside the one in use; the least recently used
     goes first. A step that is interrupted, or fails, has been done or has not: weights, optimizer
@@ -54,6 +68,7 @@ class TrainStep:
         record: bool = True,
         noise: Noise | None = None,
         stream: Stream | None = None,
+        world: World | None = None,
     ) -> None:
         if (noise is None) != (stream is None):
             raise ValueError("noise needs a stream to draw from, ldl.random.Stream(seed, NOISE)")
@@ -64,7 +79,7 @@ class TrainStep:
         self.keep_output = keep_output
         self.record = record
         self.output: Array = None
-        self._corruption = _Corruption(noise, stream, model)
+        self._corruption = Corruption(noise, stream, model)
         self._apart = False
         """Whether x is corrupted before what is recorded, which cannot hold the noise."""
         self._recordings = caches.Cache(caches.STEPS)
@@ -73,6 +88,9 @@ class TrainStep:
         """What the optimizer moves in other steps: not the model's."""
         self._losses: Array = None
         self._keeps = caches.Cache(caches.UPDATES)
+        self._ranks: Ranks | None = None
+        if checked(world).size > 1:
+            self._ranks = Ranks(checked(world), model, loss, optimizer)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what was recorded of this model: a copy records its own."""
@@ -80,18 +98,43 @@ class TrainStep:
         made = dict(zip(("_recordings", "_keeps"), own, strict=True))
         return {**vars(self), **made, "_losses": None, "output": None}
 
-    def __call__(self, x: Array, y: Array) -> Array:
+    def __call__(self, x: Array, y: Array, sample_weight: Array | None = None) -> Array:
         """One step on a batch; returns its loss before the update."""
         kind: Any = self.model.backend.array_type
-        if type(x) is not kind or type(y) is not kind:
-            x, y = self._taken(x, y)
-        recording = self._recording(x, y)
+        given: Sequence[Array] = (x, y) if sample_weight is None else (x, y, sample_weight)
+        if type(x) is not kind or type(y) is not kind or type(given[-1]) is not kind:
+            given = taken(self.model, self.loss, *given)
+        if self._ranks is None:
+            return self._step(given)
+        self._ranks.agree(tuple(x.shape))
+        return self.part(*part_of(given, self._ranks.world))
+
+    def part(self, share: Share, *given: Array) -> Array:
+        """A step of which this rank has a share, and these of its rows; the whole batch's loss."""
+        if self._ranks is None:
+            return self._step(given)
+        scale = self._ranks.scale(share, *given)
+        with shared(share):
+            return self._step(given, scale)
+
+    @property
+    def denominator(self) -> Array | float | None:
+        """What the last loss is a mean over, where ranks share batches."""
+        return None if self._ranks is None else self._ranks.denominator
+
+    def _step(self, given: Sequence[Array], scale: Scale = 1.0) -> Array:
+        kind: Any = self.model.backend.array_type
+        recording = self._recording(*given, scale=scale)
+        if not isinstance(scale, float):
+            given = (*given, scale)
         before = self._before(recording)
         try:
             if self._apart:
-                x = self._corruption(x)
+                given = (self._corruption(given[0]), *given[1:])
             with self.model.backend.together():
-                value, *output = recording(x, y)
+                value, *output = recording(*given)
+                if self._ranks is not None:
+                    value = self._ranks.add_up(value, recording.played)
                 if self._applies:
                     self.optimizer.step()
             if not self._applies:
@@ -103,7 +146,15 @@ class TrainStep:
             self.output = output[0]
         return value.copy() if isinstance(value, kind) else value
 
-    def run(self, x: Array, y: Array, order: Array, size: int, starts: Sequence[int]) -> Array:
+    def run(
+        self,
+        x: Array,
+        y: Array,
+        order: Array,
+        size: int,
+        starts: Sequence[int],
+        sample_weight: Array | None = None,
+    ) -> Array:
         """Several steps, one on rows order[start : start + size] of x and y for each start.
 
         Returns their losses, a vector. A backend may do all of it in one launch. Every batch is
@@ -112,35 +163,42 @@ class TrainStep:
         size = positive_integer("size", size)
         backend, count = self.model.backend, len(starts)
         kind = backend.array_type
-        if type(x) is not kind or type(y) is not kind:
-            x, y = self._taken(x, y)
+        data = [x, y] if sample_weight is None else [x, y, sample_weight]
+        if any(type(array) is not kind for array in data):
+            data = taken(self.model, self.loss, *data)
         if type(order) is not kind:
             order = backend.asarray(order)
         if order.dtype.kind not in "iu":
             raise TypeError(f"order holds the numbers of rows, integers, got {order.dtype}")
         if not count:
             return backend.xp.zeros(0, dtype=self.model.dtype)
-        last = len(order) - size
-        bad = next((start for start in starts if not 0 <= index(start) <= last), None)
-        if bad is not None:
-            raise ValueError(
-                f"starts must lie from 0 to {last}, so that each of the batches of {size} is "
-                f"whole, got {bad}"
-            )
-        first = order[starts[0] : starts[0] + size]
-        sample = backend.take(x, first)
-        recording = self._recording(sample, sample if y is x else backend.take(y, first))
+        check_starts(starts, len(order), size)
+        share, scale = Share(0, size, size), 1.0
+        if self._ranks is not None:
+            share = self._ranks.world.share(size)
+            starts = [index(start) + share.first for start in starts]
+            size = max(share.here, 1)
+        first = rows_of(backend, data, order[starts[0] : starts[0] + size])
+        if self._ranks is not None:
+            scale = self._ranks.scale(share, *first)
+            if not (share.here and isinstance(scale, float)):
+                rows = (order[start : start + size] for start in starts)
+                parts = [self.part(share, *rows_of(backend, data, some)) for some in rows]
+                return backend.xp.stack([backend.xp.asarray(part) for part in parts])
+        recording = self._recording(*first, scale=scale)
         if self._apart or self._losses is None or len(self._losses) < count:
             self._keeps.clear()
             self._losses = backend.xp.zeros(count, dtype=self.model.dtype)
         at_once = recording.played and not self._apart
         before = self._before(recording)
         try:
-            with self._together() if at_once else nullcontext():
+            with shared(share), self._together() if at_once else nullcontext():
                 for i, start in enumerate(starts):
                     if before.at_once:
                         before = self._before(recording)
-                    value = self._on_rows(recording, (x, y), order, start, size)
+                    value = self._on_rows(recording, data, order, start, size)
+                    if self._ranks is not None:
+                        value = self._ranks.add_up(value, recording.played)
                     self.optimizer.step()
                     self._keep(recording, i, value)
         except BaseException:
@@ -148,13 +206,9 @@ class TrainStep:
             raise
         return self._losses[:count].copy()
 
-    def _taken(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """A batch of any origin as `fit` takes it, cast to the model's type."""
-        if y is None:
-            raise TypeError("a step takes (x, y), got None for y: give x itself to an autoencoder")
-        model = self.model
-        placed = Arrays(x, y).send(model.backend, model.dtype, self.loss.takes_labels)
-        return placed.x, placed.y
+    def recordings(self) -> dict[Any, Recording]:
+        """What was recorded, by the shapes and types of batches."""
+        return dict(self._recordings.items())
 
     def _before(self, recording: Recording) -> Before:
         """How things stand, for as long as a step is not done."""
@@ -170,15 +224,13 @@ class TrainStep:
         return [*dict.fromkeys([*streams, *([] if noise is None else [noise])])]
 
     def _on_rows(
-        self, recording: Recording, data: tuple[Array, Array], order: Array, start: int, size: int
+        self, recording: Recording, data: Sequence[Array], order: Array, start: int, size: int
     ) -> Array:
         """Gradients for some rows; their loss."""
         if not self._apart:
             return recording.rows(data, order, start, size)[0]
-        take, rows = self.model.backend.take, order[start : start + size]
-        a = take(data[0], rows)
-        b = a if data[1] is data[0] else take(data[1], rows)
-        return recording(self._corruption(a), b)[0]
+        x, *rest = rows_of(self.model.backend, data, order[start : start + size])
+        return recording(self._corruption(x), *rest)[0]
 
     def _keep(self, recording: Recording, i: int, value: Array) -> None:
         """Write a loss, which the next step overwrites, to its place."""
@@ -187,7 +239,7 @@ class TrainStep:
             return
         keep = self._keeps.get((id(value), i))
         if keep is None:
-            function = partial(_copy, self._losses[i : i + 1], value)
+            function = partial(copy_into, self._losses[i : i + 1], value)
             keep = self.model.backend.deferred(function)
             self._keeps.put((id(value), i), keep, keep=len(self._losses))
         keep()
@@ -196,9 +248,13 @@ class TrainStep:
         """One launch of recording and update, unless the update does more than run kernels."""
         return self.model.backend.together() if self._applies else nullcontext()
 
-    def _recording(self, x: Array, y: Array) -> Recording:
-        """The recording for batches like this one."""
-        key = x.shape, x.dtype, y.shape, y.dtype, x is y
+    def _recording(self, x: Array, y: Array, *weights: Array, scale: Scale = 1.0) -> Recording:
+        """The recording for batches like this one; an array that is the scale goes in last."""
+        dynamic = not isinstance(scale, float)
+        key: tuple[Any, ...] = (x.shape, x.dtype, y.shape, y.dtype, x is y, dynamic or scale)
+        key += () if self._ranks is None else (self._ranks.empty,)
+        for w in weights:
+            key += (w.shape, w.dtype, w is x, w is y)
         recording: Recording | None = self._recordings.get(key)
         if recording is None or not self._fits(recording):
             self.optimizer.pack()
@@ -206,7 +262,9 @@ class TrainStep:
             moved = [p for group in self.optimizer.param_groups for p in group["params"]]
             self._others = [p for p in moved if id(p) not in own]
             self._recordings.retain(self._fits)
-            recording = self._recorded(x, y)
+            if weights:
+                check_weighable(self.loss)
+            recording = self._recorded((x, y, *weights, *[scale] * dynamic), scale)
             recording.streams = self._streams(recording.streams)
             self._recordings.put(key, recording)
         for parameter in self._others:
@@ -217,56 +275,22 @@ class TrainStep:
         parts = recording.parts
         return parts[0] is self.model and parts[1] is self.loss and recording.valid()
 
-    def _recorded(self, x: Array, y: Array) -> Recording:
-        function: Any = _with_output if self.keep_output else _gradients
-        record = self.model.backend.record if self.record else _unrecorded
+    def _recorded(self, given: Sequence[Array], scale: Scale) -> Recording:
+        x, y, *_ = given
+        function: Any = with_output if self.keep_output else gradients
+        if self._ranks is not None:
+            function = partial(function, pieces=self._ranks.pieces())
+        if not isinstance(scale, float):
+            function = partial(scaled_by_last, function)
+        elif scale != 1:
+            function = partial(function, scale=scale)
+        record = self.model.backend.record if self.record else unrecorded
         if self._corruption.noise is not None and not self._apart:
-            noisy, parts = partial(_corrupted, function), (self.model, self.loss, self._corruption)
-            recording = record(noisy, parts, (x, y))
+            noisy, parts = partial(corrupted, function), (self.model, self.loss, self._corruption)
+            recording = record(noisy, parts, given)
             if recording.played or not self.record:
                 return recording
             self._apart = True
         if self._apart and x is y:
-            x = x.copy()
-        return record(function, (self.model, self.loss), (x, y))
-
-
-class _Corruption(Differentiable):
-    """Noise as a part of a step."""
-
-    def __init__(self, noise: Noise | None, stream: Stream | None, model: Module) -> None:
-        self.noise, self.stream, self.backend = noise, stream, model.backend
-
-    def __call__(self, x: Array) -> Array:
-        """x, corrupted where there is noise."""
-        if self.noise is None or self.stream is None:
-            return x
-        return self.noise(x, self.stream, self.backend)
-
-
-def _unrecorded(function: Any, parts: Sequence[Any], inputs: Sequence[Array]) -> Recording:
-    return Recording(function, parts)
-
-
-def _copy(to: Array, value: Array) -> None:
-    to[...] = value
-
-
-def _with_output(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array, Array]:
-    """The loss and the output; leaves the gradients in the parameters."""
-    model.zero_grad()
-    output = check_output(model, model(x))
-    value = check_scalar(loss, loss.forward(output.copy(), y.copy()))
-    model.backward(check_slope(loss, loss.backward(), output))
-    return value, output
-
-
-def _gradients(model: Module, loss: Loss, x: Array, y: Array) -> tuple[Array]:
-    return (_with_output(model, loss, x, y)[0],)
-
-
-def _corrupted(
-    function: Any, model: Module, loss: Loss, corruption: _Corruption, x: Array, y: Array
-) -> tuple[Array, ...]:
-    results: tuple[Array, ...] = function(model, loss, corruption(x), y)
-    return results
+            given = (x.copy(), *given[1:])
+        return record(function, (self.model, self.loss), given)

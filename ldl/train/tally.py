@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from math import fsum, isfinite, isnan, nan
 from typing import Any
 
 from ldl.backend import Array, Backend
+from ldl.distributed.world import ALONE, World
 from ldl.nn.losses import Loss, check_scalar, total
-from ldl.train.metrics import Metric, Shape
+from ldl.train.epoch_metrics import EpochMetric, Outputs
+from ldl.train.figures import Shape
+from ldl.train.metrics import AnyMetric, Metric
 
 
 class Tally:
@@ -19,28 +22,48 @@ class Tally:
     Each is a numerator and a denominator to the end, so that the figures are those of all samples
     whatever the batches: a label that is ignored counts nowhere. `weights` are the denominators of
     the batches' losses where they are known beforehand; `place` begins the messages of errors.
+    Of several ranks each counts its rows, and all get the figures of all; losses are those of
+    whole batches already where they are `summed`.
     """
 
     def __init__(
         self,
         backend: Backend,
         loss: Loss,
-        metrics: list[Metric],
+        metrics: Sequence[AnyMetric],
         weights: Iterable[Array | float] | None = None,
         place: str = "",
+        world: World = ALONE,
+        summed: bool = False,
     ) -> None:
-        self.backend, self.loss, self.metrics, self.place = backend, loss, metrics, place
+        self.backend, self.loss, self.place = backend, loss, place
+        self.world, self._summed = world, summed
+        self.metrics = [metric for metric in metrics if isinstance(metric, Metric)]
         self.batches = 0
+        self._names = [metric.name for metric in metrics]
+        whole = [metric for metric in metrics if isinstance(metric, EpochMetric)]
+        self._outputs = Outputs(backend, loss, whole, world) if whole else None
         self._values: list[Array | float] = []
         self._known = weights is not None
         self._weights: list[Array | float] = list(weights or ())
-        self._figures: list[list[tuple[Any, Any]]] = [[] for _ in metrics]
-        self._means: list[list[bool]] = [[] for _ in metrics]
+        self._figures: list[list[tuple[Any, Any]]] = [[] for _ in self.metrics]
+        self._means: list[list[bool]] = [[] for _ in self.metrics]
         self._faults: dict[int, tuple[Array, str]] = {}
         self._looks = looks_at_inputs(loss)
 
-    def add(self, value: Array, shape: Shape, output: Array, target: Array) -> None:
-        """Count a batch of outputs of that shape; metrics get copies of them and of the target."""
+    def add(
+        self,
+        value: Array,
+        shape: Shape,
+        output: Array,
+        target: Array,
+        sample_weight: Array | None = None,
+        denominator: Array | float | None = None,
+    ) -> None:
+        """Count a batch of outputs of that shape; metrics get copies of them and of the target.
+
+        `denominator` is that of its loss, where the batch is more than what is given of it.
+        """
         self.batches += 1
         if self._looks:
             with self._named(self.batches):
@@ -48,12 +71,24 @@ class Tally:
         single = self.loss.reduction != "none"
         self._values.append(_own(check_scalar(self.loss, value)) if single else total(value))
         if not self._known:
-            share = self.loss.denominator(shape, target)
+            share = denominator
+            if share is None:
+                share = self.loss.shares(shape, target, sample_weight)
             self._weights.append(share if isinstance(share, (int, float)) else total(share))
+        if self._outputs is not None:
+            self._outputs.add(self.batches, output, target, sample_weight)
         for i, metric in enumerate(self.metrics):
-            value, count, mean = metric.count(self.backend, output, target)
+            value, count, mean = metric.count(self.backend, output, target, sample_weight)
             self._figures[i].append((value, count))
             self._means[i].append(mean)
+
+    def add_nothing(self, value: Array | float | None = None, denominator: Any = None) -> None:
+        """Count a batch of which other ranks have all rows."""
+        self.batches += 1
+        if value is not None:
+            self._values.append(_own(value))
+            if not self._known:
+                self._weights.append(denominator)
 
     def add_losses(self, values: Array) -> None:
         """Count as many batches as there are losses in a vector."""
@@ -73,10 +108,11 @@ class Tally:
         """Every batch's loss; waits for the device."""
         return self._read(self._values)[0]
 
-    def means(self) -> dict[str, float]:
+    def means(self) -> dict[str, Any]:
         """Loss and metrics over all samples, NaN where none counts; waits for the device.
 
-        Raises ValueError for targets and for values that the loss finds wrong, naming the batch.
+        Raises ValueError for targets and for values that the loss finds wrong, naming the batch,
+        and where a metric of the whole epoch fails.
         """
         if not self.batches:
             raise ValueError("the data set gave no batches")
@@ -85,14 +121,33 @@ class Tally:
         losses, weights, found, *figures = self._read(self._values, self._weights, faults, *pairs)
         self._refuse(losses, found)
         if self.loss.reduction == "sum":
-            result = {"loss": _sum(losses)}
+            own = _sum(losses), 1.0
         else:
-            means = [self.loss.reduction != "none"] * len(losses)
-            result = {"loss": _ratio(losses, weights, means)}
-        for i, metric in enumerate(self.metrics):
-            values, counts = figures[2 * i : 2 * i + 2]
-            result[metric.name] = metric.finish(_ratio(values, counts, self._means[i]))
-        return result
+            own = _parts(losses, weights, [self.loss.reduction != "none"] * len(losses))
+        parts = [
+            _parts(figures[2 * i], figures[2 * i + 1], means) for i, means in enumerate(self._means)
+        ]
+        loss, *means = [_over(*pair) for pair in self._of_all_ranks(own, parts)]
+        result: dict[str, Any] = {
+            metric.name: metric.finish(value)
+            for metric, value in zip(self.metrics, means, strict=True)
+        }
+        if self._outputs is not None:
+            result |= self._outputs.figures(self.place, isfinite(loss))
+        return {"loss": loss, **{name: result[name] for name in self._names}}
+
+    def _of_all_ranks(self, loss: _Pair, figures: list[_Pair]) -> list[_Pair]:
+        """Numerators and denominators, summed over the ranks."""
+        if self.world.size == 1:
+            return [loss, *figures]
+        there = figures if self._summed else [loss, *figures]
+        sums = self.world.sums([x for pair in there for x in pair])
+        found = list(zip(sums[::2], sums[1::2], strict=True))
+        if self._summed:
+            return [loss, *found]
+        if self.loss.reduction == "sum":
+            found[0] = found[0][0], 1.0
+        return found
 
     def counts(self) -> bool:
         """Whether any sample counts in the loss."""
@@ -143,8 +198,11 @@ def _here(x: Any) -> bool:
     return isinstance(x, (int, float))
 
 
-def _ratio(values: list[float], weights: list[float], means: list[bool]) -> float:
-    """Σ (wv where v is a mean, else v) / Σ w; NaN where no batch has weight.
+_Pair = tuple[float, float]
+
+
+def _parts(values: list[float], weights: list[float], means: list[bool]) -> _Pair:
+    """Σ (wv where v is a mean, else v) and Σ w.
 
     The mean over a batch without weight is its sum, as where labels without weight are smoothed;
     where that is NaN, nothing was counted.
@@ -154,8 +212,12 @@ def _ratio(values: list[float], weights: list[float], means: list[bool]) -> floa
         if mean and weight:
             value *= weight
         parts.append(0.0 if mean and not weight and isnan(value) else value)
-    whole = fsum(weights)
-    return _sum(parts) / whole if whole else nan
+    return _sum(parts), fsum(weights)
+
+
+def _over(numerator: float, denominator: float) -> float:
+    """Their ratio; NaN where nothing has weight."""
+    return numerator / denominator if denominator else nan
 
 
 def _sum(values: list[float]) -> float:
