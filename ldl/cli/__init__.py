@@ -1,4 +1,4 @@
-"""The `ldl` command: `ldl denoise`, `ldl apply`, `ldl info`."""
+"""The `ldl` command: `ldl train`, `predict`, `denoise`, `apply`, `codes`, `export` and `info`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import NoReturn, TextIO, cast
 
 import ldl
-from ldl.cli import apply, denoise, info
+from ldl.cli import apply, codes, denoise, export, info, predict, train
 from ldl.cli.errors import CommandError
 from ldl.console import Tolerant, shown
 
@@ -34,8 +34,12 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"ldl {ldl.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    train.add_to(commands)
+    predict.add_to(commands)
     denoise.add_to(commands)
     apply.add_to(commands)
+    codes.add_to(commands)
+    export.add_to(commands)
     info.add_to(commands)
     return parser
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from io import BytesIO
 from typing import Any
 
@@ -11,10 +10,11 @@ import numpy as np
 
 import ldl
 from ldl.cli.errors import CommandError, UsageError, warn
+from ldl.cli.files import autoencoder, check_out
 from ldl.console import shown
 from ldl.data.datasets import FILES, read_samples
 from ldl.data.files import Host
-from ldl.io import check_writable, write_atomically
+from ldl.io import write_atomically
 from ldl.io.files import one_line
 
 BATCH = 1024
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> None:
     """Read, compute and write; CommandError for whatever the user can mend."""
     out = args.out
     alone = out.lower().endswith(".npy")
-    _check_out(out, model=args.model, input=args.input)
-    model = _model(args.model)
+    check_out(out, *FILES, model=args.model, input=args.input)
+    model = autoencoder(args.model, "ldl apply")
     try:
         x, shape = read_samples(args.input)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -72,34 +72,6 @@ def run(args: argparse.Namespace) -> None:
     if not np.isfinite(y).all():
         warn("ldl apply: the model gives NaN or infinity for some of these samples")
     print(f"written {shown(out)}: {'an array' if alone else 'array x'} of shape {shape}, float32")
-
-
-def _check_out(out: str, **read: str) -> None:
-    """CommandError for a name that cannot be written, before anything is computed."""
-    if not out.lower().endswith(FILES):
-        raise UsageError(f"--out must end in .npz or .npy, got {out!r}")
-    try:
-        for what, path in read.items():
-            if os.path.realpath(out) == os.path.realpath(path):
-                raise UsageError(f"--out {out} is the {what}: give another name")
-        check_writable(out)
-    except OSError as error:
-        raise CommandError(f"cannot write {out}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UsageError(f"{out!r} is no name of a file: {error}") from error
-
-
-def _model(path: str) -> ldl.nn.AutoEncoder:
-    try:
-        model = ldl.load(path)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror or error}") from error
-    if not isinstance(model, ldl.nn.AutoEncoder):
-        kind = type(model).__name__
-        raise CommandError(f"{path} holds a {kind}, and ldl apply takes an AutoEncoder")
-    return model
 
 
 def _output(model: ldl.nn.AutoEncoder, x: Host, shape: tuple[int, ...]) -> Host:

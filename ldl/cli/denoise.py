@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from ldl.cli.settings import Settings
 from ldl.console import quoted, shown
 from ldl.data.datasets import FILES, Dataset, load_dataset
 from ldl.data.mnist import DataUnavailableError, MissingPackageError
+from ldl.distributed.world import RanksDifferError, World
 from ldl.io import check_writable, write_atomically
 
 TEST_NOISE = 2
@@ -41,21 +45,37 @@ def add_to(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train and write the results; CommandError for whatever the user can mend."""
+    """Train and write the results; CommandError for whatever the user can mend.
+
+    Of the ranks that mpiexec has started, the first writes and prints.
+    """
+    world = World()
+    with open(os.devnull, "w") if world.rank else nullcontext(sys.stdout) as out:
+        try:
+            with redirect_stdout(out):
+                _run(args, world)
+        except BaseException as error:
+            world.stop(error)
+            raise
+
+
+def _run(args: argparse.Namespace, world: World) -> None:
     folder = Path(args.out)
     _check_folder(folder)
     settings, resume = _settings(args, folder)
     backend, data = _inputs(settings, resume)
+    if world.size > 1:
+        backend.choose_device(world.local_rank)
     _check_size(settings, data.x_test.shape[1])
     try:
         if resume:
             print(f"resuming the run in {shown(folder)}")
             for name in (CHECKPOINT, *RESULTS, *PICTURES):
-                check_writable(folder / name)
+                world.on_first(partial(check_writable, folder / name))
         else:
-            _begin(settings, folder)
+            world.on_first(partial(_begin, settings, folder))
         with np.errstate(over="ignore", invalid="ignore"):
-            _denoise(settings, folder, resume, backend, data)
+            _denoise(settings, folder, resume, backend, data, world)
     except OSError as error:
         raise CommandError(
             f"cannot write {error.filename or folder}: {error.strerror or error}"
@@ -65,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     except ldl.DivergedError as error:
         what = str(error).partition(":")[0]
         raise CommandError(f"{what}: try a lower --lr (now {settings.lr:g})") from error
-    except ldl.CheckpointError as error:
+    except (ldl.CheckpointError, RanksDifferError) as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         raise Stopped(
@@ -160,6 +180,8 @@ def _begin(settings: Settings, folder: Path) -> None:
 class _Recorded(ldl.Callback):
     """Writes the settings, where the data lie now among them, once the checkpoint was accepted."""
 
+    everywhere = False
+
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings, self.folder = settings, folder
 
@@ -168,10 +190,15 @@ class _Recorded(ldl.Callback):
 
 
 def _denoise(
-    settings: Settings, folder: Path, resume: bool, backend: Backend, data: Dataset
+    settings: Settings,
+    folder: Path,
+    resume: bool,
+    backend: Backend,
+    data: Dataset,
+    world: World,
 ) -> None:
     """Train, measure, write and print."""
-    noise = ldl.data.parse_noise(settings.noise)
+    noise = ldl.data.parse_noise(settings.noise, data.image_shape)
     x_test = backend.asarray(data.x_test)
     stream = ldl.random.Stream(settings.seed, ldl.random.NOISE, TEST_NOISE)
     noisy = noise(x_test, stream, backend)
@@ -196,8 +223,23 @@ def _denoise(
         callbacks=_Recorded(settings, folder),
         checkpoint=folder / CHECKPOINT,
         resume=resume,
+        world=world,
     )
+    if world.rank == 0:
+        _measure(settings, folder, data, model, loss, history, noisy)
 
+
+def _measure(
+    settings: Settings,
+    folder: Path,
+    data: Dataset,
+    model: ldl.nn.AutoEncoder,
+    loss: Any,
+    history: ldl.History,
+    noisy: Any,
+) -> None:
+    backend = model.backend
+    bce, x_test = ldl.nn.BCELoss("mean").to(backend), backend.asarray(data.x_test)
     output = model.denoise(noisy)
     noisy_x, denoised = backend.to_numpy(noisy), backend.to_numpy(output)
     metrics = {

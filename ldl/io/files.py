@@ -69,7 +69,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     (FileNotFoundError, PermissionError) for one that cannot be opened.
     """
     name = os.fsdecode(path)
-    _check_frame(name)
+    check_frame(name)
     from safetensors import safe_open
 
     try:
@@ -95,7 +95,7 @@ def one_line(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def _check_frame(name: str) -> None:
+def check_frame(name: str) -> None:
     """CheckpointError unless the file is as large as its first 8 bytes say its header is."""
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise CheckpointError(f"{name} is not a file: give the path of a file that ldl saved")
@@ -121,8 +121,9 @@ def _header(metadata: dict[str, str] | None) -> tuple[dict[str, Any], str]:
     text = (metadata or {}).get("ldl")
     if text is None:
         raise CheckpointError(
-            "holds weights without an ldl header: read them with safetensors.numpy.load_file and "
-            "pass them to model.load_state_dict"
+            "holds weights without an ldl header: those of a PyTorch model are read by "
+            "ldl.io.torch.from_torch(model, path), others by safetensors.numpy.load_file and "
+            "model.load_state_dict"
         )
     content = json.loads(text)
     if not isinstance(content, dict) or _canonical(content) != text:

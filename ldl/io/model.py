@@ -12,6 +12,7 @@ saved, nor are `requires_grad` and an optimizer's state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import copy_context
 from typing import Any
 
@@ -25,19 +26,25 @@ from ldl.nn.module import Module
 FORMAT, VERSION = "ldl-model", 1
 
 
-def save(model: Module, path: Path) -> None:
+def save(model: Module, path: Path, notes: Mapping[str, Any] | None = None) -> None:
     """Save a model, whichever its backend, its type and its mode.
+
+    `notes` are a JSON object that the file keeps beside the model, such as what its inputs mean;
+    `ldl.io.load_with_notes` gives them back.
 
     The file is replaced whole or not at all, and the same model gives the same bytes. Raises
     TypeError, before anything is written, for a class that is not registered (`ldl.register`), for
     an argument that JSON cannot hold, for modules hidden where their weights are not found, such as
     a list in a dict, and for a model that its arguments do not build again (which is tried, with
-    zeros); ValueError for a model nested too deep; OSError where the file cannot be written, the
+    zeros); ValueError for a model nested too deep, TypeError or ValueError for notes that are
+    not JSON with finite numbers; OSError where the file cannot be written, the
     old one then being whole.
     """
     if not isinstance(model, Module):
         raise TypeError(f"ldl.save takes a model (ldl.nn.Module), got a {type(model).__name__}")
     header = {"format": FORMAT, "version": VERSION, "model": rehearsal.describe(model)}
+    if notes is not None:
+        header["notes"] = dict(notes)
     fetch = model.backend.to_numpy
     write_tensors(path, {name: fetch(p.data) for name, p in model.named_parameters()}, header)
 
@@ -52,6 +59,13 @@ def load(
     which is not registered, or that holds NaN or infinity (unless `allow_nonfinite`); OSError
     where it cannot be opened; BackendUnavailableError for a backend that cannot run here.
     """
+    return load_with_notes(path, backend, allow_nonfinite=allow_nonfinite)[0]
+
+
+def load_with_notes(
+    path: Path, backend: str | Backend | None = None, *, allow_nonfinite: bool = False
+) -> tuple[Module, dict[str, Any]]:
+    """`load`, and the notes that the model was saved with, an empty dict where there are none."""
     target = get_backend(backend)
     tensors, header = read_tensors(path)
     description = _description(path, header)
@@ -61,7 +75,7 @@ def load(
         raise CheckpointError(
             f"{path} holds a model that cannot be built: {one_line(error)}"
         ) from error
-    return model.to(target).eval()
+    return model.to(target).eval(), dict(header.get("notes", {}))
 
 
 def _description(path: Path, header: dict[str, Any]) -> Any:
@@ -77,7 +91,8 @@ def _description(path: Path, header: dict[str, Any]) -> Any:
             f"{path} is of version {str(version)[:80]}, and this ldl reads up to {VERSION}: "
             "update ldl"
         )
-    if version != VERSION or header.keys() != {"format", "version", "model"}:
+    named = header.keys() - {"notes"} == {"format", "version", "model"}
+    if version != VERSION or not named or not isinstance(header.get("notes", {}), dict):
         raise CheckpointError(f"{path} is no model file of version {VERSION}: save the model again")
     return header["model"]
 
