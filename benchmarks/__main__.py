@@ -41,15 +41,16 @@ Figures count only from a machine that does nothing else."""
 
 def comparisons(task: Task) -> None:
     """Of a part's workloads."""
-    from benchmarks import implementations, steps, workloads
+    from benchmarks import implementations, nets, steps, workloads
 
     args = task.args
     every = {
         "steps": (workloads.NETS, workloads.TINY),
         "layers": (workloads.LAYERS, workloads.TINY_LAYERS),
+        "nets": (nets.FURTHER, nets.TINY_NETS),
         "predictions": (workloads.ONE_ROW, workloads.TINY_ROW),
     }[task.name][args.quick]
-    rules = task.rules(rounds=(3, 200), block=0.05, calls=(1, 5000), warm=1, pause=0.05, fresh=True)
+    rules = task.rules(rounds=(3, 200), block=0.05, calls=(1, 5000), warm=1, pause=0.12, fresh=True)
     with task.workers() as workers:
         steps.measure(
             *(task.content, chosen(list(every), args.workload), ["float32"]),
@@ -73,13 +74,22 @@ def kernels(task: Task) -> str:
     return pytests.kernels(*common, ["numpy"], task.args.quick)
 
 
+def distributed(task: Task) -> str | None:
+    """Over MPI."""
+    from benchmarks.distributed import measure
+
+    return measure.measure(task)
+
+
 PARTS = {
     "steps": Part(
         4.9, "training steps of nets beside other libraries, and their memory", comparisons
     ),
     "layers": Part(1.5, "the same of layers that a user writes: norms, softmax", comparisons),
+    "nets": Part(4.0, "nets of images and of sequences, trained beside PyTorch", comparisons),
     "predictions": Part(0.6, "one row's, beside ONNX Runtime and others", comparisons),
     "cold": Part(2.1, "imports, sizes, first step, first epoch, new batch sizes", cold),
+    "distributed": Part(1.2, "steps and sums of several ranks; clusters, on paper", distributed),
     "kernels": Part(0.4, "ldl's kernels, layers and losses one by one", kernels),
 }
 
@@ -87,7 +97,10 @@ PARTS = {
 def look(quick: bool, until: float) -> dict[str, Any]:
     """This machine."""
     found = machine.describe()
-    return found | {"folder": machine.slug(f"{found['processor']} {found['cores']} cores")}
+    many = threads.usable()
+    return found | {
+        "folder": machine.slug(f"{found['processor']} {many} {'cores' if many > 1 else 'thread'}")
+    }
 
 
 def options(made: argparse.ArgumentParser) -> None:
@@ -103,9 +116,9 @@ def options(made: argparse.ArgumentParser) -> None:
 
 def listing() -> list[str]:
     """Names that can be chosen."""
-    from benchmarks import implementations, workloads
+    from benchmarks import implementations, nets, workloads
 
-    every = (*workloads.NETS, *workloads.LAYERS, *workloads.ONE_ROW)
+    every = (*workloads.NETS, *workloads.LAYERS, *nets.FURTHER, *workloads.ONE_ROW)
     lines = [f"{'workload':15} {one.name:20} {one.title}" for one in every]
     for own in implementations.every("cpu"):
         lines.append(

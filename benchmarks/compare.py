@@ -44,8 +44,8 @@ class Rules:
     warm: int = 3
     """Untimed calls before a block, though fewer than it has."""
     pause: float = 0.0
-    """Seconds between blocks. OpenBLAS's threads and others spin for milliseconds after their last
-    work, and would slow the next implementation down."""
+    """Seconds between blocks. OpenBLAS's threads look for work for a tenth of a second after their
+    last, and meanwhile the next implementation has a processor less."""
     fresh: bool = False
     """Whether every workload has fresh processes, as resident memory needs to be told apart."""
 

@@ -50,17 +50,21 @@ def write_report(folder: Path, order: Iterable[str], known: dict[str, Any]) -> P
 
 
 def write_picture(folder: Path, order: Iterable[str]) -> Path | None:
-    """Make picture.png of the folder's comparisons; None where there is none, or no Matplotlib."""
+    """Make picture.png of the folder's comparisons; None where there is none, or no Matplotlib.
+
+    And scaling.png of what several ranks took.
+    """
     try:
+        from benchmarks.distributed.picture import scaling
         from benchmarks.picture import draw
     except ImportError:
         return None
-    drawn = draw(read(folder, order, {}))
-    if drawn is None:
-        return None
-    path = folder / "picture.png"
-    _replace(path, drawn)
-    return path
+    documents, path = read(folder, order, {}), folder / "picture.png"
+    drawn = draw(documents)
+    for place, picture in ((folder / "scaling.png", scaling(documents)), (path, drawn)):
+        if picture is not None:
+            _replace(place, picture)
+    return None if drawn is None else path
 
 
 class Log:

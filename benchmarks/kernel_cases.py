@@ -14,6 +14,7 @@ import numpy as np
 
 import ldl
 from ldl import nn, optim, random
+from ldl.backend import Window
 
 BATCH, WIDE, NARROW, CLASSES = 128, 784, 256, 10
 PARAMETERS = 434_000
@@ -24,8 +25,9 @@ Call = Callable[[], Any]
 NOT_KERNELS = {
     *("asarray", "plain", "owns", "to_numpy", "fits", "synchronize"),
     *("record", "prepare", "deferred", "together"),
+    *("choose_device", "add_up", "begin_add_up", "begin_sum"),
 }
-"""Methods of a backend that are the boundary, the recorder, or the way to a kernel."""
+"""Methods of a backend that are the boundary, the recorder, the way to a kernel, or to ranks."""
 
 
 def kernel_names() -> set[str]:
@@ -67,6 +69,11 @@ def _drawn(name: str) -> Callable[[ldl.Backend], Call]:
     return case
 
 
+def _average(b: ldl.Backend) -> Call:
+    step = b.prepare("average_step", (_array(b, PARAMETERS), _array(b, PARAMETERS)), ("rest",))
+    return lambda: step(1e-3)
+
+
 def _settle(b: ldl.Backend) -> Call:
     a = _array(b, PARAMETERS)
     return b.prepare("settle", (a,), ())
@@ -85,12 +92,34 @@ def _optimizer(make: Callable[[list[nn.Parameter]], optim.Optimizer]) -> Callabl
     return case
 
 
+def _max_pool_input(b: ldl.Backend) -> Call:
+    y, where = b.max_pool(_array(b, *IMAGES), POOL)
+    return lambda: b.max_pool_input(y, where, POOL, SIDES)
+
+
+def _add_rows(b: ldl.Backend) -> Call:
+    rows, out = _array(b, 1024, 64), _array(b, 10_000, 64)
+    index = b.asarray(np.random.default_rng(3).integers(0, 10_000, 1024))
+    return lambda: b.add_rows(rows, index, out)
+
+
+SIDES = 14, 14
+SEQUENCES = 32, 20, 16
+IMAGES, FILTERS = (32, *SIDES, 16), (3, 3, 16, 16)
+WINDOW, POOL = Window((3, 3), padding=((1, 1), (1, 1))), Window((2, 2), (2, 2))
+
 ROWS, MATRIX, HIDDEN = (BATCH, WIDE), (WIDE, NARROW), (BATCH, NARROW)
 
 KERNELS: dict[str, Callable[[ldl.Backend], Call]] = {
     "matmul": _over(lambda b, x, w, out: b.matmul(x, w, out=out), ROWS, MATRIX, HIDDEN),
     "linear": _over(lambda b, x, w, bias: b.linear(x, w, bias), ROWS, MATRIX, (NARROW,)),
     "sum_rows": _over(lambda b, x, out: b.sum_rows(x, out=out), ROWS, (WIDE,)),
+    "conv": _over(lambda b, x, w, bias: b.conv(x, w, bias, WINDOW), IMAGES, FILTERS, (16,)),
+    "conv_weight": _over(lambda b, x, g: b.conv_weight(x, g, WINDOW), IMAGES, IMAGES),
+    "conv_input": _over(lambda b, g, w: b.conv_input(g, w, WINDOW, SIDES), IMAGES, FILTERS),
+    "max_pool": _over(lambda b, x: b.max_pool(x, POOL), IMAGES),
+    "max_pool_input": _max_pool_input,
+    "add_rows": _add_rows,
     "sigmoid": _over(lambda b, x: b.sigmoid(x), ROWS),
     "log_softmax": _over(lambda b, x: b.log_softmax(x), ROWS),
     "normal_tail": _over(lambda b, x: b.normal_tail(x), ROWS),
@@ -99,9 +128,13 @@ KERNELS: dict[str, Callable[[ldl.Backend], Call]] = {
     "normal": _drawn("normal"),
     "sum_squares": _over(lambda b, x: b.sum_squares(x), (PARAMETERS,)),
     "settle": _settle,
+    "average_step": _average,
     "sgd_step": _optimizer(lambda p: optim.SGD(p, lr=1e-3, momentum=0.9)),
     "rmsprop_step": _optimizer(lambda p: optim.RMSprop(p, lr=1e-3)),
+    "adagrad_step": _optimizer(lambda p: optim.Adagrad(p, lr=1e-3)),
     "adam_step": _optimizer(lambda p: optim.Adam(p, lr=1e-3)),
+    "nadam_step": _optimizer(lambda p: optim.NAdam(p, lr=1e-3)),
+    "lion_step": _optimizer(lambda p: optim.Lion(p, lr=1e-4)),
 }
 
 
@@ -120,6 +153,35 @@ SIZES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Sequential": (lambda: nn.Sequential(_branch(), nn.Linear(NARROW, CLASSES)), (BATCH, WIDE)),
     "Residual": (lambda: nn.Residual(nn.Linear(NARROW, NARROW)), (BATCH, NARROW)),
     "Parallel": (lambda: nn.Parallel(_branch(), _branch()), (BATCH, WIDE)),
+    "PReLU": (lambda: nn.PReLU(NARROW), (BATCH, NARROW)),
+    "Dropout2d": (lambda: nn.Dropout2d(0.2), IMAGES),
+    "Conv1d": (lambda: nn.Conv1d(16, 16, 3, padding=1), SEQUENCES),
+    "Conv2d": (lambda: nn.Conv2d(16, 16, 3, padding=1), IMAGES),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(16, 16, 2, stride=2), SEQUENCES),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(16, 16, 2, stride=2), IMAGES),
+    "MaxPool1d": (lambda: nn.MaxPool1d(2), SEQUENCES),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2), IMAGES),
+    "AvgPool1d": (lambda: nn.AvgPool1d(2), SEQUENCES),
+    "AvgPool2d": (lambda: nn.AvgPool2d(2), IMAGES),
+    "AdaptiveAvgPool1d": (lambda: nn.AdaptiveAvgPool1d(4), SEQUENCES),
+    "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d(4), IMAGES),
+    "GlobalAvgPool": (lambda: nn.GlobalAvgPool(), IMAGES),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(NARROW), (BATCH, NARROW)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(16), IMAGES),
+    "LayerNorm": (lambda: nn.LayerNorm(NARROW), (BATCH, NARROW)),
+    "RMSNorm": (lambda: nn.RMSNorm(NARROW), (BATCH, NARROW)),
+    "GroupNorm": (lambda: nn.GroupNorm(4, 16), IMAGES),
+    "InstanceNorm": (lambda: nn.InstanceNorm(16, affine=True), IMAGES),
+    "Reshape": (lambda: nn.Reshape(28, 28), (BATCH, WIDE)),
+    "Permute": (lambda: nn.Permute(3, 1, 2), IMAGES),
+    "ZeroPad": (lambda: nn.ZeroPad(1), IMAGES),
+    "Upsample": (lambda: nn.Upsample(2), IMAGES),
+    "PositionalEncoding": (lambda: nn.PositionalEncoding(16), SEQUENCES),
+    "MultiHeadAttention": (lambda: nn.MultiHeadAttention(16, 2), SEQUENCES),
+    "TransformerBlock": (lambda: nn.TransformerBlock(16, 2), SEQUENCES),
+    "RNN": (lambda: nn.RNN(16, 16), SEQUENCES),
+    "LSTM": (lambda: nn.LSTM(16, 16), SEQUENCES),
+    "GRU": (lambda: nn.GRU(16, 16), SEQUENCES),
     "AutoEncoder": (lambda: nn.AutoEncoder.symmetric(WIDE, [256, 64]), (BATCH, WIDE)),
 }
 """Layers that are built for a size, or that are slow or fast by their options."""
@@ -176,6 +238,10 @@ def loss_call(build: Callable[[], nn.Loss], b: ldl.Backend) -> Call:
     rng = np.random.default_rng(5)
     if loss.takes_labels:
         x, y = _array(b, BATCH, CLASSES), b.asarray(rng.integers(0, CLASSES, BATCH))
+    elif isinstance(loss, (nn.CosineEmbeddingLoss, nn.MarginRankingLoss)):
+        pairs = (2, WIDE) if isinstance(loss, nn.CosineEmbeddingLoss) else (2,)
+        x = b.asarray(rng.uniform(0.1, 0.9, (BATCH, *pairs)).astype(np.float32))
+        y = b.asarray(rng.choice([-1, 1], BATCH).astype(np.float32))
     else:
         x, y = (
             b.asarray(rng.uniform(0.1, 0.9, (BATCH, WIDE)).astype(np.float32)) for _ in range(2)

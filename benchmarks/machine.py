@@ -11,9 +11,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ldl_numpy import blas
+
 PACKAGES = (
     *("ldl", "numpy", "llvmlite", "torch", "triton", "jax", "jaxlib", "optax"),
-    *("scikit-learn", "onnxruntime", "pytest", "safetensors", "cupy-cuda12x", "cupy-cuda13x"),
+    *(
+        "scikit-learn",
+        "mpi4py",
+        "mpich",
+        "onnxruntime",
+        "pytest",
+        "safetensors",
+        "cupy-cuda12x",
+        "cupy-cuda13x",
+    ),
     *("nvmath-python", "cuda-core", "cuda-bindings", "cuda-pathfinder"),
 )
 
@@ -39,14 +50,14 @@ def slug(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's and those of the packages that are installed."""
+    """Python's and those of installed packages, and which processor OpenBLAS's kernels are for."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | ({"OpenBLAS for": blas.kernels()} if blas.kernels() else {})
 
 
 def smi() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from textwrap import fill
 from typing import Any
 
 from benchmarks.compare import main_clock, timed
@@ -11,6 +12,8 @@ from benchmarks.names import FLOOR
 
 OWN, OTHER, BASE = "#2a6fbb", "#b9b9b9", "#444444"
 COLUMNS = 2
+WIDE = 36
+"""Characters of a title on a line."""
 CUT = 4.0
 """A bar is cut where it is so many times the axis's best or more."""
 
@@ -73,7 +76,8 @@ def _panel(axes: Any, one: dict[str, Any], rows: list[tuple[str, dict[str, Any]]
     if scale:
         axes.axvline(1, color=BASE, linewidth=0.8, linestyle=":")
     precision = "" if one["precision"] == "float32" else f", {one['precision']}"
-    axes.set_title(one["title"] + precision, fontsize=10.5, loc="left", fontweight="bold")
+    title = fill(one["title"] + precision, WIDE)
+    axes.set_title(title, fontsize=10.5, loc="left", fontweight="bold")
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8, colors="#777777")
     axes.spines[["top", "right", "left"]].set_visible(False)

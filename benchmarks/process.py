@@ -30,7 +30,8 @@ def environment() -> dict[str, str]:
     """This process's, with ldl, its backends and its tests on the path.
 
     NumPy has all processors unless it was given some, JAX leaves the device's memory alone, PyTorch
-    compiles in its own process, where it can be stopped, and nothing is written into the sources.
+    compiles in its own process, where it can be stopped, pytest-benchmark times although tests may
+    share the processors, and nothing is written into the sources.
     """
     path = [
         *(str(ROOT / name) for name in (".", "backends", "tests")),
@@ -41,7 +42,7 @@ def environment() -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(tempfile.gettempdir(), "ldl-hypothesis")),
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")},
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -130,6 +130,31 @@ class LayerByHand(ByHand):
         return [(g * x).sum(axis=0), last[0], g.sum(axis=0), last[1]]
 
 
+class Layers:
+    """A net of ldl's layers: its kernels' generic bodies, layer by layer, and Adam as above.
+
+    The tests hold those layers, in float64, to JAX's and PyTorch's.
+    """
+
+    def __init__(self, workload: Workload, weights: Weights) -> None:
+        from benchmarks.implementations.ldl_ import LOSSES, model_of
+        from ldl import optim, use_backend
+        from ldl_numpy import NumpyBackend
+
+        with use_backend(type("Generic", (NumpyBackend,), {})()):
+            self.model = model_of(workload, weights).to(dtype="float64").train()
+            self.criterion = LOSSES[workload.loss]()
+            self.optimizer = optim.Adam(self.model.parameters(), lr=LR, betas=BETAS, eps=EPS)
+
+    def step(self, x: Any, y: Any) -> float:
+        """One step; the loss before it."""
+        self.model.zero_grad()
+        value = self.criterion(self.model(x), y)
+        self.model.backward(self.criterion.backward())
+        self.optimizer.step()
+        return float(value)
+
+
 def by_hand(workload: Workload, weights: Weights, dtype: Any = np.float32) -> ByHand:
     """The net of a workload."""
     return (LayerByHand if workload.layer else ByHand)(workload, weights, dtype)
@@ -137,7 +162,9 @@ def by_hand(workload: Workload, weights: Weights, dtype: Any = np.float32) -> By
 
 def reference(workload: Workload, batches: list[Batch]) -> list[Any]:
     """The first losses, or the outputs, in float64."""
-    net, found = by_hand(workload, workload.weights(), np.float64), []
+    found: list[Any] = []
+    net: Any = Layers(workload, workload.weights()) if workload.net else None
+    net = net or by_hand(workload, workload.weights(), np.float64)
     for x, y in islice(cycle(batches), workload.compare):
         x, y = x.astype(np.float64), y if y.dtype.kind == "i" else y.astype(np.float64)
         if workload.predict:

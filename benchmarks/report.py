@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.compare import CLOCKS, main_clock, timed
+from benchmarks.distributed import sections as distributed
 from benchmarks.formats import mib, seconds_text, table
 from benchmarks.gpu import sections as gpu
 from benchmarks.how import GRAPH, HOST, manner
@@ -236,8 +237,10 @@ SECTIONS: dict[str, Callable[[Content, Content], list[str]]] = {
     "tests": gpu.tests,
     "steps": comparisons("Training steps", "Nets beside other libraries."),
     "predictions": comparisons("One row", "Predictions of one row beside other libraries."),
+    "nets": comparisons("Nets of images and sequences", "Beside PyTorch in both its layouts."),
     "layers": comparisons("Layers of one's own", "Written with plain array code, and trained."),
     "cold": cold,
+    "distributed": distributed.section,
     "headline": comparisons("Headline: training steps", "The two main nets, batches on the GPU."),
     "extras": comparisons("Extras: training steps of other nets", "Batches on the GPU."),
     "epochs": gpu.epochs,

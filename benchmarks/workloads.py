@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
+
+from benchmarks import kinds
+from benchmarks.kinds import Product
 
 LR = 1e-3
 BETAS = (0.9, 0.999)
@@ -25,8 +29,9 @@ PRECISIONS = ("float32", "tf32")
 ON_REQUEST = ("bf16",)
 """Those that are measured where they are asked for."""
 
-Weights = list[tuple[Any, Any]]
-"""(W of shape (in, out), b of shape (out,)) of each layer, float32; W is (out,) where `layer`."""
+Weights = list[Any]
+"""Float32: (W of shape (in, out), b of shape (out,)) of each layer, W being (out,) for a `layer`;
+of a `net` its parameters one by one."""
 
 Batch = tuple[Any, Any]
 
@@ -38,7 +43,7 @@ class Workload:
     Without a `layer` the net is dense, ReLU between its layers and dropout after every ReLU. With
     one it is what a user would write himself: numbers times a row of weights plus a row of biases,
     "layernorm" or "batchnorm" of that with weights and biases of its own, or, for "softmax",
-    nothing between it and the loss.
+    nothing between it and the loss. With a `net` it is that, of samples of a shape.
 
     "squared" is the mean over the batch of the squared norm over the features; "crossentropy" the
     mean over the batch of -log softmax at the label; "bce" binary cross-entropy with logits.
@@ -53,6 +58,8 @@ class Workload:
     dropout: float = 0.0
     predict: bool = False
     layer: str = ""
+    net: kinds.Net = ()
+    sample: tuple[int, ...] = ()
     compare: int = 2 * BATCHES
     """Steps over which losses are compared."""
 
@@ -61,25 +68,34 @@ class Workload:
         """(in, out) of each dense layer."""
         return [] if self.layer else list(pairwise(self.widths))
 
-    def products(self) -> list[tuple[int, int, int]]:
-        """(m, k, n) of every matrix product (m, k) @ (k, n) of one step.
+    def products(self) -> list[Product]:
+        """Every matrix product of one step.
 
         Training has three for each layer, Z = X W, dW = Xᵀ G and dX = G Wᵀ, but no dX for the
         first; prediction has the first kind alone.
         """
-        forward = [(self.batch, i, o) for i, o in self.layers]
+        if self.net:
+            return kinds.products(self.net, self.sample, self.batch)
+        forward = [Product(1, self.batch, i, o) for i, o in self.layers]
         if self.predict:
             return forward
-        weights = [(i, self.batch, o) for i, o in self.layers]
-        inputs = [(self.batch, o, i) for i, o in self.layers[1:]]
+        weights = [Product(1, i, self.batch, o, "a") for i, o in self.layers]
+        inputs = [Product(1, self.batch, o, i, "b") for i, o in self.layers[1:]]
         return forward + weights + inputs
 
     def flops(self) -> int:
         """Additions and multiplications of those products."""
-        return sum(2 * m * k * n for m, k, n in self.products())
+        return sum(2 * p.count * p.m * p.k * p.n for p in self.products())
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return kinds.shapes(self.net, self.sample)[-1] if self.net else self.widths[-1:]
 
     def parameters(self) -> int:
         """Weights and biases."""
+        if self.net:
+            return sum(map(prod, kinds.parameters(self.net)))
         if self.layer:
             return (2 if self.layer == "softmax" else 4) * self.widths[0]
         return sum(i * o + o for i, o in self.layers)
@@ -92,17 +108,23 @@ class Workload:
         That weights and small outputs may stay in the cache is left out of account.
         """
         outputs = sum(o for _, o in self.layers)
+        if self.net:
+            outputs = sum(map(prod, kinds.shapes(self.net, self.sample)[1:]))
         targets = 0
         if self.loss == "crossentropy":
             targets = 8 * self.batch
+        elif self.net:
+            targets = 4 * self.batch * prod(self.output_shape)
         elif self.widths[0] != self.widths[-1]:
             targets = 4 * self.batch * self.widths[-1]
-        batch = 4 * self.batch * self.widths[0] + targets
+        batch = 4 * self.batch * prod(self.sample or self.widths[:1]) + targets
         return batch + 24 * self.parameters() + 8 * self.batch * outputs
 
     def weights(self) -> Weights:
         """The first weights: uniform of variance 2 / in before ReLU, 2 / (in + out) at the end."""
         rng = np.random.default_rng(1)
+        if self.net:
+            return [_parameter(rng, shape) for shape in kinds.parameters(self.net)]
         if self.layer:
             pairs = rng.uniform(0.5, 1.5, (self.parameters() // self.widths[0], self.widths[0]))
             return [(w, b - 1) for w, b in pairs.astype(np.float32).reshape(-1, 2, self.widths[0])]
@@ -115,17 +137,30 @@ class Workload:
 
     def batches(self, seed: int = 0, count: int = BATCHES) -> list[Batch]:
         """Inputs in [0, 1) and targets: the input itself where the net is as wide at both ends."""
-        rng = np.random.default_rng([seed, self.batch, *self.widths])
+        rng = np.random.default_rng([seed, self.batch, *self.widths, *self.sample])
         return [self.batch_of(rng, self.batch) for _ in range(count)]
 
     def batch_of(self, rng: np.random.Generator, rows: int) -> Batch:
         """One batch, of so many rows."""
+        if self.net:
+            x = rng.random((rows, *self.sample), dtype=np.float32)
+            if self.loss == "crossentropy":
+                return x, rng.integers(0, *self.output_shape, rows)
+            return x, rng.random((rows, *self.output_shape), dtype=np.float32)
         x = rng.random((rows, self.widths[0]), dtype=np.float32)
         if self.loss == "crossentropy":
             return x, x[:, : self.widths[-1]].argmax(axis=1)
         if self.widths[0] == self.widths[-1]:
             return x, x
         return x, np.sin(4 * x[:, : self.widths[-1]]) + x.mean(axis=1, keepdims=True)
+
+
+def _parameter(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    """Weights uniform of variance 2 / in, of a window its numbers; scales and biases 0.5."""
+    if len(shape) == 1:
+        return np.full(shape, 0.5, np.float32)
+    bound = (6 / prod(shape[:-1])) ** 0.5
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
 def _autoencoder(batch: int, **changes: Any) -> Workload:

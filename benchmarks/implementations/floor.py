@@ -14,32 +14,35 @@ from benchmarks.device import Device
 from benchmarks.how import KERNELS, How
 from benchmarks.implementation import Implementation, Prepared, Refused, reason
 from benchmarks.implementations.ldl_ import Ldl
+from benchmarks.kinds import Product
 from benchmarks.names import FLOOR
 from benchmarks.workloads import Batch, Weights, Workload
 
 TOLERANCES = {"float32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
 """Largest ‖out − right‖ / ‖right‖ of a matrix product, `right` being that of float64."""
 
-Product = tuple[Any, Any, Any]
+Operands = tuple[Any, Any, Any]
 """(a, b, out)"""
 
 
 def operands(
     backend: ldl.Backend, workload: Workload, weights: Weights, xs: list[Any]
-) -> list[list[Product]]:
+) -> list[list[Operands]]:
     """For each input every product of a step, in its order and in its layouts.
 
     What the products mean is of no account: activations are left out and the last G is random.
     """
     if not workload.products():
         raise Refused("it has no matrix products")
+    if workload.net:
+        return [[_operands(backend, product) for product in workload.products()]] * len(xs)
     rng, empty = np.random.default_rng(), backend.xp.empty
     ws = [backend.asarray(w.copy()) for w, _ in weights]
     outs = [empty((workload.batch, w.shape[1]), "float32") for w in ws]
     grads = [backend.asarray(rng.standard_normal(o.shape).astype(np.float32)) for o in outs]
     dws = [empty(w.shape, "float32") for w in ws]
 
-    def of(x: Any) -> list[Product]:
+    def of(x: Any) -> list[Operands]:
         inputs = [x, *outs[:-1]]
         found = list(zip(inputs, ws, outs, strict=True))
         for k in () if workload.predict else range(len(ws) - 1, -1, -1):
@@ -51,6 +54,20 @@ def operands(
     return [of(x) for x in xs]
 
 
+def _operands(backend: ldl.Backend, product: Product) -> Operands:
+    """Random ones, and where the result goes: three axes where there are several products."""
+    rng, count = np.random.default_rng(), (product.count,) * (product.count > 1)
+    m, k, n = product[1:4]
+
+    def operand(rows: int, columns: int, turned: bool) -> Any:
+        shape = (*count, columns, rows) if turned else (*count, rows, columns)
+        made = backend.asarray(rng.standard_normal(shape).astype(np.float32))
+        return made.swapaxes(-1, -2) if turned else made
+
+    a, b = operand(m, k, product.turned == "a"), operand(k, n, product.turned == "b")
+    return a, b, backend.xp.empty((*count, m, n), "float32")
+
+
 def check_product(backend: ldl.Backend, a: Any, b: Any, out: Any, precision: str) -> float:
     """The relative error of `backend.matmul` into an output full of NaN; ValueError if too large.
 
@@ -58,13 +75,13 @@ def check_product(backend: ldl.Backend, a: Any, b: Any, out: Any, precision: str
     """
     out[...] = np.nan
     backend.matmul(a, b, out=out)
-    every = max(1, len(a) // 64)
-    right = a[::every].astype("float64") @ b.astype("float64")
-    error = out[::every] - right
+    every = max(1, a.shape[-2] // 64)
+    right = a[..., ::every, :].astype("float64") @ b.astype("float64")
+    error = out[..., ::every, :] - right
     worst = math.sqrt((error * error).sum() / (right * right).sum())
     limit = TOLERANCES[precision]
     if not worst <= limit or bool(backend.xp.isnan(out).any()):
-        shape = f"{a.shape[0]}x{a.shape[1]}x{b.shape[1]}"
+        shape = "x".join(map(str, (*a.shape, b.shape[-1])))
         raise ValueError(f"the product {shape} differs by {worst:.1e}, more than {limit:g}")
     return worst
 

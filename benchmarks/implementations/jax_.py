@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import Any
 
 from benchmarks.device import Device
-from benchmarks.implementation import Implementation, Prepared
+from benchmarks.implementation import Implementation, Prepared, Refused
 from benchmarks.workloads import BETAS, EPS, LR, NORM_EPS, Batch, Weights, Workload
 
 
@@ -59,6 +59,8 @@ class Trains(Jax):
         import jax
         import optax
 
+        if workload.net:
+            raise Refused("its net is not written in JAX")
         optimizer = optax.adam(LR, *BETAS, eps=EPS)
 
         def loss(params: Any, x: Any, y: Any, key: Any) -> Any:

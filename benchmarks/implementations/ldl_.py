@@ -30,6 +30,20 @@ PARTS = {
 """What steps on a GPU are also timed without, where that is asked for by name, and in which
 precisions they have it."""
 
+LAYERS_OF: dict[str, Callable[..., nn.Module]] = {
+    "conv": lambda i, o, size, p: nn.Conv2d(i, o, size, padding=p),
+    "linear": nn.Linear,
+    "relu": nn.ReLU,
+    "batchnorm1d": nn.BatchNorm1d,
+    "batchnorm2d": nn.BatchNorm2d,
+    "maxpool": nn.MaxPool2d,
+    "meanpool": nn.GlobalAvgPool,
+    "flatten": nn.Flatten,
+    "transformer": lambda d, heads, hidden: nn.TransformerBlock(d, heads, hidden),
+    "lstm": lambda i, h: nn.LSTM(i, h, last=True),
+}
+"""Layers of `benchmarks.kinds`."""
+
 LOSSES = {"crossentropy": nn.CrossEntropyLoss, "bce": nn.BCEWithLogitsLoss, "squared": nn.MSELoss}
 
 
@@ -37,6 +51,12 @@ def model_of(workload: Workload, weights: Weights) -> nn.Module:
     """The net, with these weights."""
     widths = workload.widths
     layers: list[nn.Module] = []
+    if workload.net:
+        made = nn.Sequential(*(LAYERS_OF[kind](*numbers) for kind, *numbers in workload.net))
+        learned = [p for p in made.parameters() if not isinstance(p, nn.Buffer)]
+        for parameter, array in zip(learned, weights, strict=True):
+            parameter.data[...] = parameter.backend.asarray(array)
+        return made
     if workload.layer:
         layers = [own_layers.Affine(widths[0])]
         if workload.layer != "softmax":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 
 from benchmarks.device import Device
-from benchmarks.implementation import Implementation, Prepared
+from benchmarks.implementation import Implementation, Prepared, Refused
 from benchmarks.reference import by_hand
 from benchmarks.workloads import Batch, Weights, Workload
 
@@ -22,6 +22,8 @@ class ByHand(Implementation):
         self, workload: Workload, weights: Weights, batches: list[Batch], device: Device
     ) -> Prepared:
         """A step, or the forward pass."""
+        if workload.net:
+            raise Refused("its net is not written by hand")
         net, turn = by_hand(workload, weights), cycle(batches)
         if workload.predict:
             return Prepared(lambda: net.forward(next(turn)[0])[-1])

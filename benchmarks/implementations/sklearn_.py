@@ -68,8 +68,8 @@ class Trains(Implementation):
         self, workload: Workload, weights: Weights, batches: list[Batch], device: Device
     ) -> Prepared:
         """Refuses what scikit-learn has not."""
-        if workload.dropout or workload.loss != "squared" or workload.layer:
-            raise Refused("scikit-learn has no dropout and no layers of one's own")
+        if workload.dropout or workload.loss != "squared" or not workload.widths or workload.layer:
+            raise Refused("scikit-learn's nets are dense layers alone")
         model = regressor(workload, weights, batches[0])
         turn = cycle([(x, targets(y)) for x, y in batches])
         scale = 2 * workload.widths[-1]  # it reports half the mean over samples and features

@@ -37,7 +37,7 @@ def layer_of(workload: Workload, weights: Weights) -> Any:
     return Layer()
 
 
-def model_of(workload: Workload, weights: Weights) -> Any:
+def model_of(workload: Workload, weights: Weights, last: bool = False) -> Any:
     """The net, with these weights; PyTorch keeps them transposed."""
     import torch
 
@@ -45,6 +45,10 @@ def model_of(workload: Workload, weights: Weights) -> Any:
     torch.manual_seed(0)
     if workload.layer:
         return layer_of(workload, weights)
+    if workload.net:
+        from benchmarks import torch_nets
+
+        return torch_nets.model_of(workload, weights, last)
     layers: list[Any] = []
     for k, (w, b) in enumerate(weights):
         if k:
@@ -125,10 +129,13 @@ class Torch(Implementation):
 class Trains(Torch):
     """Forward, loss, backward and step, as PyTorch's tutorials write them."""
 
-    def __init__(self, name: str, fused: bool, mode: str = "", suite: str = "") -> None:
+    def __init__(
+        self, name: str, fused: bool, mode: str = "", suite: str = "", last: bool = False
+    ) -> None:
         self.name = name
         self.fused = fused
         self.mode = mode
+        self.last = last
         self.slow = bool(mode)
         self.suites = (suite,) if suite else self.suites
 
@@ -138,7 +145,9 @@ class Trains(Torch):
         """With a mode, the forward pass and its loss are compiled, and autograd's backward."""
         import torch
 
-        model = model_of(workload, weights).to(device.torch)
+        if self.last and len(workload.sample) < 3:
+            raise Refused("it takes no images")
+        model = model_of(workload, weights, self.last).to(device.torch)
         options = {"fused": True} if self.fused else {}
         optimizer = torch.optim.Adam(model.parameters(), lr=LR, betas=BETAS, eps=EPS, **options)
         forward, turn, mark = loss_at(model, workload), cycle(batches), nothing
@@ -251,7 +260,9 @@ class Predicts(Torch):
 IMPLEMENTATIONS = [
     Trains("PyTorch eager", fused=False),
     Trains("PyTorch eager, fused Adam", fused=True),
+    Trains("PyTorch eager, fused Adam, channels last", True, last=True),
     Trains("torch.compile, fused Adam", True, "default", "cpu"),
+    Trains("torch.compile, fused Adam, channels last", True, "default", "cpu", last=True),
     Captured(),
     Trains("torch.compile reduce-overhead, fused Adam", True, "reduce-overhead", "gpu"),
     Predicts(),
