@@ -18,8 +18,23 @@ import jax.numpy as jnp
 import numpy as np
 
 import ldl
+from catalog_layers import LAYERS
+from catalog_sequences import SEQUENCES
 from ldl import nn, random
-from references import bce, bce_with_logits, cross_entropy, huber, reduced, torch_cross_entropy
+from references import (
+    bce,
+    bce_with_logits,
+    cosine,
+    cosine_embedding,
+    cross_entropy,
+    huber,
+    kl,
+    nll,
+    poisson,
+    reduced,
+    torch_cross_entropy,
+    torch_nll,
+)
 
 ABSTRACT = {nn.Module, nn.Loss, nn.ElementwiseLoss, nn.Activation}
 
@@ -41,7 +56,7 @@ class Row:
         ldl.manual_seed(7)
         module = self.build()
         rng = np.random.default_rng(crc32(self.name.encode()))
-        for parameter in module.parameters():
+        for parameter in learned(module).values():
             values = (0.6 * rng.standard_normal(parameter.shape)).astype("float32")
             parameter.data[...] = module.backend.asarray(values)
         return module.to(dtype=dtype)
@@ -70,6 +85,23 @@ class LossRow:
         return x.astype(dtype), t.astype(dtype) if t.dtype.kind == "f" else t
 
 
+def learned(module: Any) -> dict[str, Any]:
+    """The parameters that are no buffers, by name."""
+    return {n: p for n, p in module.named_parameters() if not isinstance(p, nn.Buffer)}
+
+
+def pairs(rng: Any) -> Any:
+    return real(rng, (5, 2, 3))
+
+
+def scores(rng: Any) -> Any:
+    return real(rng, (5, 2))
+
+
+def signs(rng: Any) -> Any:
+    return np.array([1.0, -1.0, -1.0, 1.0, -1.0])
+
+
 def real(rng: Any, shape: tuple[int, ...] = (5, 3)) -> Any:
     values = rng.uniform(0.2, 2.5, shape) * rng.choice([-1.0, 1.0], shape)
     return values.astype("float32").astype("float64")
@@ -81,6 +113,14 @@ def probabilities(rng: Any, shape: tuple[int, ...] = (5, 3)) -> Any:
 
 def binary(rng: Any, shape: tuple[int, ...] = (5, 3)) -> Any:
     return rng.integers(0, 2, shape).astype("float64")
+
+
+def sparse(rng: Any) -> Any:
+    return probabilities(rng) * binary(rng)
+
+
+def counts(rng: Any) -> Any:
+    return rng.integers(0, 6, (5, 3)).astype("float64")
 
 
 def logits(rng: Any) -> Any:
@@ -125,6 +165,11 @@ def activation(
     ]
 
 
+def hardsigmoid_of_torch(F: Any, x: Any) -> Any:
+    """As its manual has it: of float64 PyTorch's own has the digits of float32."""
+    return F.relu6(x + 3) / 6
+
+
 def affine(p: Any, x: Any, name: str = "") -> Any:
     return x @ p[name + "weight"] + p[name + "bias"]
 
@@ -140,6 +185,45 @@ ROWS: list[Row] = [
     ),
     *activation(lambda: nn.ELU(), jax.nn.elu, lambda F, x: F.elu(x)),
     *activation(lambda: nn.ELU(0.7), lambda x: jax.nn.elu(x, 0.7), lambda F, x: F.elu(x, 0.7)),
+    *activation(lambda: nn.SELU(), jax.nn.selu, lambda F, x: F.selu(x)),
+    *activation(lambda: nn.Mish(), jax.nn.mish, lambda F, x: F.mish(x)),
+    *activation(lambda: nn.Hardtanh(), jax.nn.hard_tanh, lambda F, x: F.hardtanh(x)),
+    *activation(
+        lambda: nn.Hardtanh(-2, 0.5),
+        lambda x: jnp.clip(x, -2, 0.5),
+        lambda F, x: F.hardtanh(x, -2, 0.5),
+    ),
+    *activation(lambda: nn.Hardsigmoid(), jax.nn.hard_sigmoid, hardsigmoid_of_torch),
+    *activation(lambda: nn.Hardswish(), jax.nn.hard_swish, lambda F, x: F.hardswish(x)),
+    *activation(lambda: nn.Softmin(), lambda x: jax.nn.softmax(-x), lambda F, x: F.softmin(x, -1)),
+    *activation(
+        lambda: nn.Softmin(axis=1),
+        lambda x: jax.nn.softmax(-x, axis=1),
+        lambda F, x: F.softmin(x, 1),
+        SHAPES[1:],
+    ),
+    *activation(
+        lambda: nn.GLU(),
+        jax.nn.glu,
+        lambda F, x: F.glu(x),
+        ((3, 6), (2, 3, 4)),
+    ),
+    *activation(
+        lambda: nn.GLU(axis=1),
+        lambda x: jax.nn.glu(x, axis=1),
+        lambda F, x: F.glu(x, 1),
+        ((3, 6), (2, 4, 3)),
+    ),
+    *(
+        Row(
+            f"PReLU({n}) {len(s)}-D",
+            lambda n=n: nn.PReLU(n),
+            s,
+            lambda p, x: jnp.where(x > 0, x, p["weight"] * x),
+            lambda F, p, x: F.prelu(x.reshape(-1, x.shape[-1]), p["weight"]).reshape(x.shape),
+        )
+        for n, s in ((1, (7,)), (1, (4, 3)), (4, (3, 4)), (4, (2, 3, 4)))
+    ),
     *activation(lambda: nn.Tanh(), jnp.tanh, lambda F, x: x.tanh()),
     *activation(lambda: nn.Sigmoid(), jax.nn.sigmoid, lambda F, x: x.sigmoid()),
     *activation(lambda: nn.SiLU(), jax.nn.silu, lambda F, x: F.silu(x)),
@@ -195,6 +279,20 @@ ROWS: list[Row] = [
         (4, 3),
         lambda p, x: x.reshape(4, 3),
         lambda F, p, x: x.flatten(1),
+    ),
+    Row(
+        "Flatten from the second axis",
+        lambda: nn.Flatten(2),
+        (4, 3, 2, 5),
+        lambda p, x: x.reshape(4, 3, 10),
+        lambda F, p, x: x.flatten(2),
+    ),
+    Row(
+        "Flatten of the last two axes",
+        lambda: nn.Flatten(-2),
+        (4, 3, 2, 5),
+        lambda p, x: x.reshape(4, 3, 10),
+        lambda F, p, x: x.flatten(-2),
     ),
     Row(
         "Linear",
@@ -301,6 +399,15 @@ ROWS: list[Row] = [
             + p["decoder.2.bias"]
         ),
     ),
+    Row(
+        "Dropout2d",
+        lambda: nn.Dropout2d(0.4),
+        (4, 2, 3, 5),
+        lambda p, x: x * p["mask"],
+        lambda F, p, x: x * p["mask"],
+        lambda module: {"mask": dropout_mask(module, (4, 1, 1, 5))},
+    ),
+    *(Row(*layer) for layer in (*LAYERS, *SEQUENCES)),
 ]
 
 
@@ -346,6 +453,23 @@ def cross_entropies(make_target: Any, ignore_index: int = -100) -> list[LossRow]
     return [row(*o) for o in product(REDUCTIONS, (None, [0.5, 2.0, 1.0, 0.25]), (0.0, 0.1))]
 
 
+def likelihoods(make_target: Any, ignore_index: int = -100) -> list[LossRow]:
+    """A row for each reduction, with and without class weights."""
+
+    def row(reduction: str, weight: Any) -> LossRow:
+        options = dict(weight=weight, ignore_index=ignore_index, reduction=reduction)
+        return LossRow(
+            f"{nn.NLLLoss(**options)!r}, {make_target.__name__}",
+            lambda: nn.NLLLoss(**options),
+            logits,
+            make_target,
+            lambda x, t: nll(x, t, **options),
+            lambda F, x, t: torch_nll(F, x, t, **options),
+        )
+
+    return [row(*o) for o in product(REDUCTIONS, (None, [0.5, 2.0, 1.0, 0.25]))]
+
+
 LOSSES: list[LossRow] = [
     *elementwise(
         lambda r: nn.MSELoss(reduction=r),
@@ -375,6 +499,66 @@ LOSSES: list[LossRow] = [
         lambda x, t: huber(x, t, 0.4),
         lambda F, x, t: F.huber_loss(x, t, reduction="none", delta=0.4),
     ),
+    *(
+        row
+        for beta in (1.0, 0.5, 0.0)
+        for row in elementwise(
+            lambda r, beta=beta: nn.SmoothL1Loss(beta, reduction=r),
+            real,
+            real,
+            lambda x, t, beta=beta: huber(x, t, beta) / beta if beta else jnp.abs(x - t),
+            lambda F, x, t, beta=beta: F.smooth_l1_loss(x, t, reduction="none", beta=beta),
+        )
+    ),
+    *elementwise(
+        lambda r: nn.KLDivLoss(r),
+        real,
+        sparse,
+        kl,
+        lambda F, x, t: F.kl_div(x, t, reduction="none"),
+    ),
+    *elementwise(
+        lambda r: nn.KLDivLoss(r, log_target=True),
+        real,
+        real,
+        lambda x, t: kl(x, t, True),
+        lambda F, x, t: F.kl_div(x, t, reduction="none", log_target=True),
+    ),
+    *elementwise(
+        lambda r: nn.PoissonNLLLoss(reduction=r),
+        real,
+        counts,
+        poisson,
+        lambda F, x, t: F.poisson_nll_loss(x, t, reduction="none"),
+    ),
+    *elementwise(
+        lambda r: nn.PoissonNLLLoss(False, True, reduction=r),
+        probabilities,
+        counts,
+        lambda x, t: poisson(x, t, False, True),
+        lambda F, x, t: F.poisson_nll_loss(x, t, log_input=False, full=True, reduction="none"),
+    ),
+    *elementwise(
+        lambda r: nn.CosineSimilarityLoss(r),
+        real,
+        real,
+        cosine,
+        lambda F, x, t: F.cosine_embedding_loss(x, t, x.new_ones(len(x)), reduction="none"),
+    ),
+    *elementwise(
+        lambda r: nn.CosineEmbeddingLoss(0.2, r),
+        pairs,
+        signs,
+        lambda x, t: cosine_embedding(x, t, 0.2),
+        lambda F, x, t: F.cosine_embedding_loss(x[:, 0], x[:, 1], t, 0.2, reduction="none"),
+    ),
+    *elementwise(
+        lambda r: nn.MarginRankingLoss(0.5, r),
+        scores,
+        signs,
+        lambda x, t: jnp.maximum(0.5 - t * (x[:, 0] - x[:, 1]), 0),
+        lambda F, x, t: F.margin_ranking_loss(x[:, 0], x[:, 1], t, 0.5, reduction="none"),
+    ),
     *elementwise(
         lambda r: nn.BCELoss(reduction=r),
         probabilities,
@@ -402,11 +586,45 @@ LOSSES: list[LossRow] = [
         probabilities,
         bce_with_logits,
         lambda F, x, t: F.binary_cross_entropy_with_logits(x, t, reduction="none"),
+    ),
+    *elementwise(
+        lambda r: nn.BCELoss(r, weight=[0.5, 2.0, 0.0]),
+        probabilities,
+        probabilities,
+        lambda x, t: jnp.asarray([0.5, 2.0, 0.0], x.dtype) * bce(x, t),
+        lambda F, x, t: F.binary_cross_entropy(
+            x, t, weight=x.new_tensor([0.5, 2.0, 0.0]), reduction="none"
+        ),
+    ),
+    *elementwise(
+        lambda r: nn.BCEWithLogitsLoss(r, weight=[0.5, 2.0, 0.0], pos_weight=3),
+        real,
+        probabilities,
+        lambda x, t: jnp.asarray([0.5, 2.0, 0.0], x.dtype) * bce_with_logits(x, t, 3),
+        lambda F, x, t: F.binary_cross_entropy_with_logits(
+            x,
+            t,
+            weight=x.new_tensor([0.5, 2.0, 0.0]),
+            pos_weight=x.new_tensor(3),
+            reduction="none",
+        ),
+    ),
+    *elementwise(
+        lambda r: nn.BCEWithLogitsLoss(r, pos_weight=[0.5, 0.0, 4.0]),
+        real,
+        binary,
+        lambda x, t: bce_with_logits(x, t, jnp.asarray([0.5, 0.0, 4.0], x.dtype)),
+        lambda F, x, t: F.binary_cross_entropy_with_logits(
+            x, t, pos_weight=x.new_tensor([0.5, 0.0, 4.0]), reduction="none"
+        ),
     ),
     *cross_entropies(labels),
     *cross_entropies(labels_ignored),
     *cross_entropies(distributions),
     *cross_entropies(labels, ignore_index=2),
+    *likelihoods(labels_ignored),
+    *likelihoods(labels, ignore_index=2),
+    *likelihoods(distributions),
 ]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ldl.nn import Buffer
+
 STEP = 2e-4
 
 
@@ -39,6 +41,8 @@ def module_is_differentiated(module: Any, x: Any) -> bool:
     dx = module.backward(r)
     right = is_gradient(lambda a: (r * copy.deepcopy(ready).forward(a)).sum(), x, dx)
     for name, parameter in module.named_parameters():
+        if isinstance(parameter, Buffer):
+            continue
 
         def f(value: Any, name: str = name) -> float:
             other = copy.deepcopy(ready)

@@ -1,8 +1,13 @@
 """What every test shares."""
 
+import os
+
 import pytest
 
 import ldl
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+"""For scikit-learn's checks of estimators, before SciPy is imported: none of them is skipped."""
 
 
 def pytest_addoption(parser):
@@ -20,6 +25,13 @@ def pytest_collection_modifyitems(items):
     except ldl.BackendUnavailableError as error:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=str(error)))
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Bytes are named by their argument: what they hold may be of the second in which it was made
+    (gzip writes the time), and every process that shares the tests out must find the same names.
+    """
+    return argname if isinstance(val, bytes) else None
 
 
 @pytest.fixture(autouse=True)

@@ -202,7 +202,10 @@ class FakeNamespace:
             return FakeNamespace(found, getattr(self._device, name), self._ledger)
         if isinstance(found, type) or not callable(found):
             return found  # float32, finfo, pi, newaxis
-        return device_function(found, name, self._ledger)
+        made = device_function(found, name, self._ledger)
+        if isinstance(found, np.ufunc):
+            made.at = device_function(found.at, f"{name}.at", self._ledger)
+        return made
 
 
 class FakeBackend(ldl.Backend):

@@ -18,7 +18,7 @@ from ldl.compiler.operations import Op, Value
 from ldl.compiler.passes import Body
 from ldl.compiler.statements import ROW
 from ldl_cupy.kernels import Kernels
-from ldl_numpy import program
+from ldl_numpy import program, tile, turns
 
 NAMES: dict[str, Any] = {
     "np": np,
@@ -60,9 +60,30 @@ NAMES |= {"memory": Memory, "glue": lambda function: function}
 @cache
 def _entry(text: str) -> Any:
     """The function of a source that does a job."""
-    space = dict(NAMES)
+    tiles = (m.groups() for m in tile.NAME.finditer(text))
+    made = {f"tile_{k}_{n}_{w}": partial(_tile, k, int(n), int(w)) for what, k, n, w in tiles}
+    for name, kind, side in {(m.group(), *m.groups()) for m in turns.NAME.finditer(text)}:
+        made[name] = partial(_turn, kind, int(side))
+    space = NAMES | made
     exec("from __future__ import annotations\n" + text, space)
     return space["entry"]
+
+
+def _tile(kind: str, rows: int, columns: int, *numbers: Any) -> None:
+    """What `ldl_numpy.tile` compiles: rows of a product, perhaps added to what is there."""
+    a, at, ai, ak, b, bk, out, ot, outer, inner, adds = map(int, numbers)
+    size = int(kind[1])
+    left = as_strided(_at(a, kind, (1,)), (rows, outer, inner), (at, ai, ak))
+    right = as_strided(_at(b, kind, (1,)), (outer * inner, columns), (bk, size))
+    there = as_strided(_at(out, kind, (1,)), (rows, columns), (ot, size))
+    there[...] = (there if adds else 0) + left.reshape(rows, -1) @ right
+
+
+def _turn(kind: str, side: int, *numbers: Any) -> None:
+    """What `ldl_numpy.turns` compiles: the transpose of a square."""
+    a, at, to, ot = map(int, numbers)
+    square = as_strided(_at(a, kind, (1,)), (side, side), (at, int(kind[1])))
+    as_strided(_at(to, kind, (1,)), (side, side), (ot, int(kind[1])))[...] = square.T
 
 
 # ---- the host ------------------------------------------------------------------------------------

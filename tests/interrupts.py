@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import ldl
@@ -15,6 +17,24 @@ import ldl_numpy
 
 FOLDERS = tuple(str(Path(str(m.__file__)).parent) + "/" for m in (ldl, ldl_numpy))
 OWN = (*FOLDERS, str(Path(FOLDERS[1]).parent / "ldl_cupy") + "/")
+
+
+def leaves_block(frame: FrameType) -> bool:
+    """Whether a `with` is left: a line to tracers, where no signal's handler is ever run.
+
+    An error there would leave a lock held, which no interrupt can.
+    """
+    code, line = frame.f_code, frame.f_lineno
+    text = linecache.getline(code.co_filename, line)
+    if not text.lstrip().startswith("with "):
+        return False
+    return frame.f_lasti > _first(code, line)
+
+
+@cache
+def _first(code: CodeType, line: int) -> int:
+    """Where a line's code begins."""
+    return min(start for start, _, number in code.co_lines() if number == line)
 
 
 def interrupt(act: Callable[[], Any], line: int) -> str | None:
@@ -27,7 +47,7 @@ def interrupt(act: Callable[[], Any], line: int) -> str | None:
 
     def local(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal left, where
-        if event == "line":
+        if event == "line" and not leaves_block(frame):
             left -= 1
             if left < 0:
                 where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
@@ -55,7 +75,7 @@ def lines(act: Callable[[], Any]) -> int:
 
     def local(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal count
-        count += event == "line"
+        count += event == "line" and not leaves_block(frame)
         return local
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:

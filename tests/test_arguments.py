@@ -73,7 +73,9 @@ def test_an_argument_of_another_kind_is_answered_with_an_example(name: str) -> N
         assert word in message
 
 
-@pytest.mark.parametrize("model", [lambda x: x, nn.Linear, [nn.Linear(4, 2)]], ids=str)
+@pytest.mark.parametrize(
+    "model", [lambda x: x, nn.Linear, [nn.Linear(4, 2)]], ids=["a function", "a class", "a list"]
+)
 def test_a_model_that_is_no_module_is_answered_with_an_example(model: Any) -> None:
     with pytest.raises(TypeError, match=r"model must be .*nn\.Sequential") as error:
         ldl.fit(model, (X, LABELS), nn.CrossEntropyLoss(), optim.SGD(network()), 1)

@@ -357,7 +357,7 @@ def test_a_loader_of_batches_is_data() -> None:
     ("data", "says"),
     [
         ([[A]], "a list of 1.*an autoencoder's is"),
-        ([[A, A, A]], "a list of 3"),
+        ([[A, A, A, A]], "a list of 4"),
         ([A.tolist()[0]], "samples that are no batches go into one array"),
         ([[1.0, 2.0], [3.0, 4.0]], "samples that are no batches go into one array"),
         ([{"x": A, "y": A}], "got a dict"),

@@ -108,7 +108,7 @@ def test_the_floor_makes_those_products_and_no_others(
     right = np.matmul
     monkeypatch.setattr(np, "matmul", matmul)
     built(floor.NumpyProducts(predict), workload).step()
-    assert sorted(made) == sorted(workload.products())
+    assert sorted(made) == sorted(product[1:4] for product in workload.products())
 
 
 def test_the_least_bytes_of_a_step() -> None:

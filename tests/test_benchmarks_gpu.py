@@ -75,7 +75,7 @@ def test_rates_are_measured_and_what_cannot_be_is_said() -> None:
     rows = content["shapes/tiny/float32"]["rows"]
     assert len(rows) == 11
     assert next(row["shape"] for row in rows if row["kind"] == "dW") == [6, 8, 12]
-    assert sorted(tuple(row["shape"]) for row in rows) == sorted(NET.products())
+    assert sorted(tuple(row["shape"]) for row in rows) == sorted(p[1:4] for p in NET.products())
     assert len(saved) > 2 * 3
     late, _ = task_of("floors", until=-1)
     floors.measure(late, [NET], ["float32"])

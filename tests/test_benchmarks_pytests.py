@@ -11,6 +11,7 @@ from time import time
 from typing import Any
 
 from benchmarks import pytests
+from benchmarks.process import environment
 from test_benchmarks_compare import silent
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +96,7 @@ def test_pytest_benchmark_times_kernels_and_names_what_fails(tmp_path: Path) -> 
     command += ["--benchmark-max-time=0.001", "--benchmark-min-rounds=3", "--benchmark-quiet"]
     path = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends", ROOT / "tests")))}
     ran = subprocess.run(
-        command, cwd=ROOT, env=os.environ | path, capture_output=True, text=True, check=False
+        command, cwd=ROOT, env=environment() | path, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     lines = [line for line in ran.stdout.splitlines() if line.startswith("row ")]

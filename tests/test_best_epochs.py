@@ -63,6 +63,18 @@ def test_early_stopping_keeps_what_is_strictly_better_and_never_nan(mode: str) -
         assert bool(stopping.weights) == bool(expected)
 
 
+def test_which_way_is_better_follows_from_usual_names() -> None:
+    rows = [{"epoch": i, "score": v, "other": v} for i, v in enumerate([2.0, 3.0, 1.0])]
+    for name in ("val_auc", "f1", "macro_precision", "recall", "val_r2", "psnr", "accuracy"):
+        history = ldl.History([{**row, name: row["score"]} for row in rows])
+        assert history.best(name)["epoch"] == 1
+    for name in ("val_loss", "mae", "rmse"):
+        history = ldl.History([{**row, name: row["score"]} for row in rows])
+        assert history.best(name)["epoch"] == 2
+    with pytest.raises(ValueError, match=r"does not follow from its name: give mode="):
+        ldl.History(rows).best("score")
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("bad", [nan, "worst"])
 def test_what_never_improves_runs_out_of_patience(mode: str, bad: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 import ldl
 import ldl_numpy
 from catalog import LOSSES, ROWS, named
+from catalog_optimizers import OPTIMIZERS
 from ldl import nn, optim, random
 from ldl.compiler.select import CHUNK, Select
 from ldl_numpy import blocks, uniform
@@ -124,14 +125,6 @@ def test_every_loss_in_tiny_blocks(row: Any, tiny: None) -> None:
     x, t = row.batch()
     played, own = pair(Scale, row.build, lambda model: optim.SGD(model, 1e-3))
     assert_same_steps(played, own, [(x, t), (x.copy(), t), (x, t)])
-
-
-OPTIMIZERS = {
-    "SGD": lambda m: optim.SGD(m, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "RMSprop": lambda m: optim.RMSprop(m, 0.01, momentum=0.9, weight_decay=0.01),
-    "Adam": lambda m: optim.Adam(m, 0.01, weight_decay=0.01),
-    "AdamW": lambda m: optim.AdamW(m, 0.01, weight_decay=0.1),
-}
 
 
 @pytest.mark.parametrize("size", ["large", "tiny"])

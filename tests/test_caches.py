@@ -59,6 +59,16 @@ CHANGES: dict[str, tuple[Any, Callable[[Any, int], None]]] = {
         lambda p: optim.RMSprop(p, 1e-3),
         lambda o, i: o.param_groups[0].update(alpha=0.9 + i * 1e-4, weight_decay=i * 1e-4),
     ),
+    "momentum_decay": (
+        lambda p: optim.NAdam(p, 1e-3),
+        lambda o, i: o.param_groups[0].update(
+            momentum_decay=1e-3 * i, betas=[0.9 - i * 1e-3, 0.99]
+        ),
+    ),
+    "lr_decay": (
+        lambda p: optim.Adagrad(p, 1e-3, weight_decay=1e-3),
+        lambda o, i: o.param_groups[0].update(lr_decay=1e-3 * i, eps=1e-8 * (i + 1)),
+    ),
     "clip_norm": (
         lambda p: optim.Adam(p, 1e-3, clip_norm=1.0),
         lambda o, i: setattr(o, "clip_norm", 1.0 + i),
@@ -165,3 +175,26 @@ def test_the_least_recently_used_goes_first() -> None:
     cache.limit = 0
     cache.put("e", "E", keep=2)
     assert [cache.get(key) for key in "acde"] == [None, None, "D", "E"]
+
+
+def test_a_recording_says_what_its_convolutions_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs' shares of a weight's gradient, and images with their padding, too."""
+    monkeypatch.setenv("LDL_THREADS", "8")
+    threads: Any = pytest.importorskip("ldl_numpy.threads")
+    threads.threads.cache_clear()
+    try:
+        layers = [nn.Conv2d(64, 64, 3, padding=1) for _ in range(4)]
+        model, x = nn.Sequential(*layers), np.ones((16, 8, 8, 64), "float32")
+        step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model))
+        step(x[:2], x[:2])  # compiles
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        step(x, x)
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        said = [recording.bytes for recording in step._recordings.values()][-1]
+        assert 0.8 * held < said < 1.2 * held
+        assert held < 12 * 2**20, "each convolution has shares of its own"
+    finally:
+        threads.threads.cache_clear()

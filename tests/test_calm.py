@@ -25,6 +25,12 @@ OPTIMIZERS: dict[str, Any] = {
     "rmsprop": lambda m: optim.RMSprop(m, 1e-3, momentum=0.5),
     "adam": lambda m: optim.Adam(m, 1e-3, clip_norm=1e-20),
     "adamw": lambda m: optim.AdamW(m, 1e-30, clip_value=1e-30),
+    "amsgrad": lambda m: optim.Adam(m, 1e-30, amsgrad=True),
+    "centered": lambda m: optim.RMSprop(m, 1e-3, centered=True, eps=1e-30),
+    "adagrad": lambda m: optim.Adagrad(m, 1e-30),
+    "nadam": lambda m: optim.NAdam(m, 1e-3),
+    "radam": lambda m: optim.RAdam(m, 1e-30, betas=(0.9, 0.9)),
+    "lion": lambda m: optim.Lion(m, 1e-30, weight_decay=1e-30),
 }
 
 

@@ -23,6 +23,11 @@ WRONG: list[tuple[Any, str, Any, str]] = [
     (optim.SGD, "lr", "fast", "lr must be a number"),
     (optim.SGD, "nesterov", True, "nesterov needs a momentum"),
     (optim.AdamW, "weight_decay", -1.0, "weight_decay must be finite"),
+    (optim.SGD, "dampening", 1.5, "dampening must be finite and >= 0 and < 1, got 1.5"),
+    (optim.Adagrad, "lr_decay", -1.0, "lr_decay must be finite"),
+    (optim.NAdam, "momentum_decay", -1.0, "momentum_decay must be finite"),
+    (optim.RAdam, "betas", [0.9], "betas must be two numbers"),
+    (optim.Lion, "betas", [0.9, 1.0], "a beta must be finite"),
 ]
 
 

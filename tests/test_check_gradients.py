@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ldl
-from catalog import LOSSES, ROWS, named
+from catalog import LOSSES, ROWS, learned, named
 from checks import one_line
 from fake_device import FakeBackend, fixture
 from ldl import nn
@@ -24,7 +24,7 @@ def test_every_layer_passes_and_is_left_as_it_was(row: Any) -> None:
     before = {name: a.copy() for name, a in module.state_dict().items()}
     streams = [vars(m)["stream"].draw for m in module.modules() if "stream" in vars(m)]
     errors = ldl.check_gradients(module, x)
-    assert set(errors) == {"x", *(name for name, _ in module.named_parameters())}
+    assert set(errors) == {"x", *learned(module)}
     assert max(errors.values()) < 1e-6
     assert all(isinstance(e, float) for e in errors.values())
     np.testing.assert_equal(module.state_dict(), before)
@@ -249,3 +249,43 @@ def test_what_a_loss_does_wrong_is_named(fault: str, message: str) -> None:
 def test_every_loss_passes(row: Any) -> None:
     x, t = row.batch("float64")
     assert ldl.check_gradients(row.build(), x, target=t)["x"] < 1e-6
+    w = np.arange(len(x)) * 0.5
+    assert ldl.check_gradients(row.build(), x, target=t, sample_weight=w)["x"] < 1e-6
+
+
+class Weighing(nn.Loss):
+    """Σ w (x - t)², or what it is told to do with the weights."""
+
+    reduction = "sum"
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def forward(self, input: Any, target: Any, sample_weight: Any = None) -> Any:
+        d, w = input - target, sample_weight[:, None]
+        if self.how == "writes":
+            w *= 1
+            w += 1
+        self.w = w
+        self.keep(d, w)
+        return (w * d * d).sum()
+
+    def backward(self, grad: Any = None) -> Any:
+        d, w = self.take()
+        if self.how == "forgets":
+            w = 1 + 0 * w
+        return 2 * d * (self.w if self.how == "holds" else w)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("forgets", "is wrong"), ("writes", "weights of samples"), ("holds", "reads its input")],
+)
+def test_a_loss_that_is_wrong_with_weights_is_found(how: str, message: str) -> None:
+    x, t, w = np.linspace(-1, 1, 6).reshape(3, 2), np.ones((3, 2)), np.array([1.0, 2, 3])
+    ldl.check_gradients(Weighing("right"), x, target=t, sample_weight=w)
+    with pytest.raises(ldl.GradientError, match=message) as error:
+        ldl.check_gradients(Weighing(how), x, target=t, sample_weight=w)
+    one_line(error)
+    with pytest.raises(TypeError, match="sample_weight is for a loss"):
+        ldl.check_gradients(nn.Linear(2, 2), x, sample_weight=w)

@@ -140,7 +140,7 @@ def test_one_seed_gives_one_file(tmp_path):
     assert files[0] != files[2]
 
 
-@pytest.mark.parametrize("noise", ["masking:0.3", "salt-pepper:0.2"])
+@pytest.mark.parametrize("noise", ["masking:0.3", "salt-pepper:0.2", "square:4"])
 @pytest.mark.parametrize("loss", ["bce", "mse"])
 def test_noises_and_losses(tmp_path, noise, loss):
     assert run("--noise", noise, "--loss", loss, "--out", tmp_path) == 0
@@ -348,7 +348,7 @@ def test_resuming_from_damaged_files(tmp_path, capsys, name):
         (["--hidden", "256,x"], "positive widths such as 256,64, got '256,x'"),
         (["--hidden", "0"], "positive widths"),
         (["--hidden", ""], "positive widths"),
-        (["--noise", "fog:1"], "gaussian:0.5, masking:0.3 or salt-pepper:0.2"),
+        (["--noise", "fog:1"], "gaussian:0.5, masking:0.3, salt-pepper:0.2 or square:8"),
         (["--noise", "masking:2"], "(0, 1]"),
         (["--loss", "l1"], "invalid choice"),
         (["--hidden", "9" * 5000], "positive widths"),
@@ -378,7 +378,7 @@ def test_mistakes_take_one_line(capsys, args, words):
 
 
 def test_unknown_command(capsys):
-    assert "'train'" in one_line(capsys, main(["train"]), 2)
+    assert "'learn'" in one_line(capsys, main(["learn"]), 2)
 
 
 def test_data_that_does_not_fit(tmp_path, capsys):

@@ -279,10 +279,12 @@ def test_a_picture_that_fails_costs_a_line(
 def test_all_that_a_picture_says_can_be_read(
     drawn: None, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...] | None, count: int
 ) -> None:
-    def sizes(figure: Any) -> tuple[Any, list[Any], list[Any]]:
+    def sizes(ax: Any) -> tuple[Any, list[Any], list[Any]]:
+        figure = ax.get_figure(root=True)
         figure.draw_without_rendering()
-        texts = [figure._suptitle, *(a.yaxis.label for a in figure.axes), figure.axes[-1].title]
-        cells = [axes.get_window_extent().size for axes in figure.axes]
+        axes = [ax, *ax.child_axes]
+        texts = [figure._suptitle, *(part for a in axes for part in (a.yaxis.label, a.title))]
+        cells = [part.get_window_extent().size for part in axes]
         return figure.bbox, [t.get_window_extent() for t in texts if t and t.get_text()], cells
 
     monkeypatch.setattr(plots, "_png", sizes)

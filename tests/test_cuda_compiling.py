@@ -10,11 +10,11 @@ import pytest
 
 import cuda_host
 import ldl
+from catalog_optimizers import OPTIMIZERS
 from cuda_device import CudaOnHost
 from ldl import nn, optim
 from ldl.compiler.recorded import Unplayed
 from test_cuda_steps import assert_follows, assert_graph, pair, sgd
-from test_train_step import OPTIMIZERS
 
 pytestmark = pytest.mark.skipif(cuda_host.compiler() is None, reason=cuda_host.MISSING)
 

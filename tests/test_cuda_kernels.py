@@ -1,7 +1,8 @@
-"""kernels.cu: compiled for four architectures, and run on the host against the generic bodies."""
+"""The kernels: compiled for four architectures, and run on the host against generic bodies."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import nvrtc
 from cuda_host import Host, compile_host, kernel_names
 from fake_device import HostBackend
 from ldl import random
+from ldl.backend import Window
 from ldl_cupy.launch import source
 
 NAMES = kernel_names(source())
@@ -92,9 +94,11 @@ def check_fill(host: Host, name: str) -> None:
     tolerance = {"fill_normal": 3e-6, "fill_normal_double": 1e-13}.get(name, 0)
     body = HostBackend.normal if "normal" in name else HostBackend.uniform
     for i, n in enumerate(SIZES):
-        key = KEYS[i % 2]
-        for out in (np.empty(n, dtype), off_sixteen(np.empty(n, dtype))):
-            host.run(name, 1 + i, 64 if i % 2 else 7, out, long(n), np.array(key, np.uint64))
+        parts = None, (0, n, 2 * n + 3), (n // 2, n, 2 * n), (n + 5, n, 2 * n + 5)
+        for out, part in product((np.empty(n, dtype), off_sixteen(np.empty(n, dtype))), parts):
+            key = KEYS[i % 2]._replace(share=part and random.Share(*part))
+            words = np.array(key.words((n,)), np.uint64)
+            host.run(name, 1 + i, 64 if i % 2 else 7, out, long(n), words)
             np.testing.assert_allclose(
                 out, body(GENERIC, (n,), dtype, key), rtol=0, atol=tolerance, strict=True
             )
@@ -169,7 +173,109 @@ def check_sum_squares(host: Host, name: str) -> None:
             assert ticket == 0
 
 
+WINDOWS = {
+    "3 x 3": ((2, 5, 4, 3), Window((3, 3))),
+    "strided": ((1, 7, 8, 2), Window((3, 2), (2, 3), ((1, 1), (0, 1)))),
+    "dilated": ((1, 7, 6, 2), Window((2, 3), (1, 2), ((1, 0), (2, 1)), (3, 2))),
+    "groups": ((2, 3, 4, 6), Window((2, 2), padding=((1, 0), (0, 1)), groups=3)),
+}
+WIDE = ((1, 18, 20, 1), Window((17, 16), (1, 2), ((2, 2), (0, 0))))
+
+
+def window_numbers(shape: tuple[int, ...], window: Window) -> list[Any]:
+    n, h, w, c = shape
+    (top, _), (left, _) = window.padding
+    found = [h, w, *window.output((h, w)), *window.size, *window.stride, top, left]
+    return [np.int32(x) for x in (*found, *window.dilation, n, c, window.groups)]
+
+
+def lowered(x: Any, window: Window) -> Any:
+    """Groups, images, places, taps and channels, one index after another."""
+    n, h, w, c = x.shape
+    rows, columns = window.output((h, w))
+    each, (top, _), (left, _) = c // window.groups, *window.padding
+    out = np.zeros((window.groups, n, rows, columns, len(window.taps), each), x.dtype)
+    for g, i, p, q, t, k in np.ndindex(out.shape):
+        y = p * window.stride[0] + window.taps[t][0] - top
+        z = q * window.stride[1] + window.taps[t][1] - left
+        if 0 <= y < h and 0 <= z < w:
+            out[g, i, p, q, t, k] = x[i, y, z, g * each + k]
+    return out
+
+
+def check_lower(host: Host, name: str) -> None:
+    for shape, window in WINDOWS.values():
+        x = numbers(*shape, dtype="float64" if name.endswith("double") else "float32")
+        right = lowered(x, window)
+        for grid, block in ((1, 5), (3, 64)):
+            out = np.full_like(right, np.nan)
+            host.run(name, grid, block, x, out, np.uint32(out.size), *window_numbers(shape, window))
+            np.testing.assert_array_equal(out, right)
+
+
+def check_raise(host: Host, name: str) -> None:
+    dtype = "float64" if name.endswith("double") else "float32"
+    for shape, window in WINDOWS.values():
+        x = numbers(*shape, dtype=dtype)
+        d = numbers(*lowered(x, window).shape, dtype=dtype)
+        for grid, block in ((1, 5), (3, 64)):
+            out = np.full_like(x, np.nan)
+            host.run(name, grid, block, d, out, np.uint32(out.size), *window_numbers(shape, window))
+            # ⟨lowered(x), d⟩ = ⟨x, raised(d)⟩ for every x that is one pixel
+            for at in list(np.ndindex(x.shape))[::5]:
+                one = np.zeros_like(x)
+                one[at] = 1
+                np.testing.assert_allclose(out[at], (lowered(one, window) * d).sum(), rtol=1e-5)
+
+
+def pools(name: str) -> Any:
+    """Windows, arrays with many equal numbers and a NaN, and what is right."""
+    dtype = "float64" if "double" in name else "float32"
+    cases = [WIDE] if name.endswith("2") else [c for k, c in WINDOWS.items() if k != "groups"]
+    for shape, window in cases:
+        x = np.random.default_rng(3).integers(-2, 3, shape).astype(dtype)
+        x[0, -1, -1, 0] = np.nan
+        y, where = GENERIC.max_pool(x, window)
+        kind = np.uint16 if name.endswith("2") else np.uint8
+        yield shape, window, x, y, where.astype(kind)
+
+
+def check_max_pool(host: Host, name: str) -> None:
+    for shape, window, x, y, where in pools(name):
+        out, at = np.zeros_like(y), np.zeros_like(where)
+        host.run(name, 2, 33, x, out, at, np.uint32(y.size), *window_numbers(shape, window))
+        np.testing.assert_array_equal(out, y)
+        np.testing.assert_array_equal(at, where)
+
+
+def check_max_pool_input(host: Host, name: str) -> None:
+    for shape, window, x, y, where in pools(name):
+        grad = numbers(*y.shape, dtype=x.dtype)
+        right = GENERIC.max_pool_input(grad, where, window, shape[1:3])
+        out = np.full_like(x, np.nan)
+        host.run(name, 2, 33, grad, where, out, np.uint32(x.size), *window_numbers(shape, window))
+        np.testing.assert_allclose(out, right, rtol=1e-6, atol=1e-6)
+
+
+def check_add_rows(host: Host, name: str) -> None:
+    dtype = "float64" if name.endswith("double") else "float32"
+    for count, size, columns in ((1, 1, 1), (40, 7, 33), (9, 30, 5)):
+        index = np.random.default_rng(1).integers(0, size, count)
+        rows, before = numbers(count, columns, dtype=dtype), numbers(size, columns, dtype=dtype)
+        right = GENERIC.add_rows(rows, index, before.copy())
+        for grid, block in (((1, 1), (32, 1)), ((2, 3), (5, 4))):
+            out = before.copy()
+            host.run(name, grid, block, rows, index, out, long(count), long(size), long(columns))
+            np.testing.assert_array_equal(out, right)
+
+
 CHECKS = {
+    "lower_": check_lower,
+    "raise_": check_raise,
+    "max_pool_float": check_max_pool,
+    "max_pool_double": check_max_pool,
+    "max_pool_input_": check_max_pool_input,
+    "add_rows_": check_add_rows,
     "fill_": check_fill,
     "gather_rows_": check_gather,
     "sum_columns_": check_sum_columns,
@@ -212,6 +318,6 @@ def test_as_many_kernels_are_compiled_and_run_as_are_found(capsys: Any) -> None:
                 check(name, sanitize)
         counts["sanitized" if sanitize else "run"] = sum(s == sanitize for _, s in RAN)
     with capsys.disabled():
-        print(f"\nkernels.cu: {len(NAMES)} kernels, {counts}")
+        print(f"\nkernels.cu and images.cu: {len(NAMES)} kernels, {counts}")
     assert set(counts.values()) == {len(NAMES)}
     assert source().count("__global__") == len(NAMES) >= 12

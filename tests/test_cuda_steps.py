@@ -17,12 +17,14 @@ import pytest
 import ldl
 import nvrtc
 from catalog import LOSSES, ROWS, named
+from catalog_optimizers import OPTIMIZERS
 from cuda_device import CudaOnHost
 from ldl import nn, optim
+from ldl_cupy import images
 from ldl_cupy.capture import Graph
 from ldl_cupy.launch import common
 from ldl_cupy.record import DeviceStep
-from test_train_step import OPTIMIZERS, Scale, network
+from test_train_step import Scale, network
 
 rng = np.random.default_rng(0)
 X = rng.random((37, 6)).astype("float32")
@@ -93,6 +95,25 @@ def test_every_module_steps_as_on_the_host(row: Any, device: Any) -> None:
         assert_follows(played, own, x, target)
     assert_recorded(played)
     assert_graph(played)
+
+
+@pytest.mark.parametrize(**named([row for row in ROWS if row.name.startswith("Conv")]))
+def test_convolutions_in_slices_of_one_image_step_as_on_the_host(
+    row: Any, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "LOWERED", 1)
+    played, own = pair(
+        lambda: learning(row.module()), lambda: nn.HuberLoss(reduction="sum"), sgd, host
+    )
+    x = row.input()
+    target = np.zeros_like(copy.deepcopy(own.model).eval()(x))
+    for _ in range(3):
+        assert_follows(played, own, x, target)
+    assert_recorded(played)
+    (recording,) = played._recordings.values()
+    lowered = [name for name in recording.does if name in ("lower", "raise")]
+    assert len(lowered) % len(x) == 0
+    assert lowered or row.name == "Conv2d of one pixel"
 
 
 def sgd(model: nn.Module) -> optim.Optimizer:
@@ -305,6 +326,19 @@ def test_how_many_steps_a_launch_has_changes_nothing(together: int, device: Any)
         _, alone = fitted(backend, 3, steps_per_launch=1)
         _, some = fitted(backend, 3, steps_per_launch=together)
         assert some["loss"] == alone["loss"]
+
+
+def test_an_average_of_the_weights_is_the_hosts(device: Any) -> None:
+    averages, histories = [], []
+    for backend in (device, ldl.get_backend("numpy")):
+        average = ldl.EMA(0.9)
+        options = {"validation": IMAGES[:40], "callbacks": average, "steps_per_launch": 4}
+        histories.append(fitted(backend, 3, **options)[1])
+        averages.append({n: backend.to_numpy(a) for n, a in average.weights.items()})
+    assert average.steps == 21
+    np.testing.assert_allclose(*(history["val_loss"] for history in histories), rtol=1e-3)
+    for name, array in averages[0].items():
+        np.testing.assert_allclose(array, averages[1][name], atol=1e-3)
 
 
 def test_data_that_do_not_fit_are_sent_batch_by_batch_and_train_the_same(host: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ldl
-from catalog import LOSSES, ROWS, named
+from catalog import LOSSES, ROWS, learned, named
 from checks import one_line
 from fake_device import FakeArray, FakeBackend, HostBackend, fixture
 from ldl import nn
@@ -23,7 +23,7 @@ def passes(backend: ldl.Backend, row: Any) -> list[Any]:
         module, x = row.module(), backend.asarray(row.input())
         y = module(x)
         dx = module.backward(backend.asarray(upstream(y.shape)))
-        return [y, dx, *(p.grad for p in module.parameters())]
+        return [y, dx, *(p.grad for p in learned(module).values())]
 
 
 def loss_passes(backend: ldl.Backend, row: Any) -> list[Any]:

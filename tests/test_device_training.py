@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ldl
+from catalog_optimizers import OPTIMIZERS
 from fake_device import FakeArray, FakeBackend, HostBackend, fixture
 from ldl import nn, optim
 from ldl.data import Arrays, GaussianNoise, MaskingNoise, SaltPepperNoise
@@ -20,14 +21,6 @@ fake = fixture
 rng = np.random.default_rng(0)
 X = rng.random((50, 6)).astype("float32")
 LABELS = rng.integers(0, 3, 50)
-
-OPTIMIZERS: dict[str, Any] = {
-    "SGD": lambda p: optim.SGD(p, 0.1),
-    "Nesterov": lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
-    "RMSprop": lambda p: optim.RMSprop(p, 0.01, momentum=0.5),
-    "Adam, clipped": lambda p: optim.Adam(p, 0.01, clip_norm=0.1, clip_value=0.05),
-    "AdamW, scheduled": lambda p: optim.AdamW(p, 0.01, schedule=optim.StepLR(2, 0.5)),
-}
 
 
 def network() -> nn.Sequential:
@@ -81,7 +74,7 @@ def fit(backend: ldl.Backend, **options: Any) -> tuple[nn.Sequential, ldl.Histor
     return model, ldl.fit(model, data, loss, optim.Adam(model, 0.02), 3, **settings)
 
 
-def test_a_whole_fit_gives_the_hosts_bits(fake: FakeBackend, tmp_path: Any) -> None:
+def test_a_whole_fit_gives_the_hosts_bits(fake: FakeBackend, tmp_path: Any) -> None:  # case 24
     model, history = fit(fake, checkpoint=tmp_path / "a")
     expected, host_history = fit(HostBackend(), checkpoint=tmp_path / "b")
     assert_same_weights(model, expected)
@@ -102,6 +95,61 @@ def test_fit_waits_no_more_often_for_more_steps(fake: FakeBackend) -> None:
         counts.append(len(fake.ledger.waits) - before)
     assert counts[0] == counts[1] == counts[2]
     assert counts[0] <= 3 * 6 + 8
+
+
+AVERAGES: dict[str, Any] = {
+    "EMA": lambda: ldl.EMA(0.9),
+    "SWA": lambda: ldl.SWA(2),
+}
+
+
+def confusion(y_true: Any, y_pred: Any) -> Any:
+    """A count of (target, class), of the host's arrays."""
+    assert type(y_true) is type(y_pred) is np.ndarray
+    return np.histogram2d(y_true, y_pred, bins=3)[0]
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_averages_and_metrics_of_whole_epochs_give_the_hosts_bits(
+    average: str, fake: FakeBackend, tmp_path: Any
+) -> None:
+    models, histories = [], []
+    for backend in (fake, HostBackend()):
+        with ldl.use_backend(backend):
+            ldl.manual_seed(3)
+            model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        for epochs in (2, 4):
+            resumed = ldl.fit(
+                model,
+                (X, LABELS),
+                nn.CrossEntropyLoss(),
+                optim.Adam(model, 0.02),
+                epochs,
+                batch_size=16,
+                validation_split=0.3,
+                metrics=[ldl.EpochMetric("confusion", confusion, labels=True)],
+                callbacks=AVERAGES[average](),
+                checkpoint=tmp_path / backend.name,
+                resume=True,
+            )
+        models.append(model)
+        histories.append(resumed)
+    assert_same_weights(*models)
+    for name in ("val_loss", "confusion", "val_confusion"):
+        assert histories[0][name] == histories[1][name]
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_averages_and_metrics_of_whole_epochs_wait_no_more_often_for_more_steps(
+    average: str, fake: FakeBackend
+) -> None:
+    counts = []
+    for batch_size in (25, 5, 1):
+        before = len(fake.ledger.waits)
+        metrics = [ldl.EpochMetric("confusion", confusion, labels=True)]
+        fit(fake, batch_size=batch_size, callbacks=AVERAGES[average](), metrics=metrics)
+        counts.append(len(fake.ledger.waits) - before)
+    assert counts[0] == counts[1] == counts[2]
 
 
 def test_a_model_moves_in_the_middle_of_training_and_its_optimizer_follows(

@@ -51,11 +51,12 @@ def test_cross_entropy_takes_labels_or_distributions(target: Any) -> None:  # ca
     assert "labels (8,)" in message
 
 
-@pytest.mark.parametrize("shape", [(8,), (8, 3, 2)])
-def test_cross_entropy_takes_rows_of_logits(shape: Any) -> None:
+def test_cross_entropy_takes_rows_of_logits() -> None:
     with pytest.raises(ValueError, match=r"logits \(N, C\)") as error:
-        nn.CrossEntropyLoss()(zeros(*shape), zeros(8, dtype="int64"))
-    assert str(shape) in one_line(error)
+        nn.CrossEntropyLoss()(zeros(8), zeros(8, dtype="int64"))
+    assert "(8,)" in one_line(error)
+    with pytest.raises(ValueError, match=r"log-probabilities \(N, C\)"):
+        nn.NLLLoss()(zeros(8), zeros(8, dtype="int64"))
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])

@@ -56,12 +56,30 @@ def assert_judged(found: Any, expected: Any, dtype: str, name: str = "") -> None
     np.testing.assert_allclose(found, expected.astype(dtype), rtol=rtol, atol=rtol, err_msg=name)
 
 
+def mish(x: Any) -> Any:
+    """x tanh(softplus x), as a quotient that neither overflows nor cancels."""
+    e = jnp.exp(-jnp.abs(x))
+    up = jnp.where(x > 0, 1 + 2 * e, e * (e + 2))
+    return x * up / (up + jnp.where(x > 0, 2 * e * e, 2))
+
+
+def pieces(x: Any, far: float, below: Any, between: Any, above: Any) -> Any:
+    """A function of three pieces, which end at -far and far: what is outside has these points."""
+    return jnp.where(x <= -far, below, jnp.where(x >= far, above, between))
+
+
 ACTIVATIONS: dict[str, tuple[Any, Any]] = {
     "Identity": (nn.Identity, lambda x: 1 * x),
     "ReLU": (nn.ReLU, jax.nn.relu),
     "LeakyReLU": (nn.LeakyReLU, lambda x: jnp.where(x > 0, x, 0.01 * x)),
     "ELU": (nn.ELU, jax.nn.elu),
     "ELU(0.7)": (lambda: nn.ELU(0.7), lambda x: jax.nn.elu(x, 0.7)),
+    "SELU": (nn.SELU, jax.nn.selu),
+    "Mish": (nn.Mish, mish),
+    "Hardtanh": (nn.Hardtanh, lambda x: pieces(x, 1, -1, x, 1)),
+    "Hardsigmoid": (nn.Hardsigmoid, lambda x: pieces(x, 3, 0, x / 6 + 0.5, 1)),
+    "Hardswish": (nn.Hardswish, lambda x: pieces(x, 3, 0, x * (x / 6 + 0.5), x)),
+    "PReLU": (nn.PReLU, lambda x: jnp.where(x > 0, x, 0.25 * x)),
     "Tanh": (nn.Tanh, jnp.tanh),
     "Sigmoid": (nn.Sigmoid, jax.nn.sigmoid),
     "SiLU": (nn.SiLU, jax.nn.silu),
@@ -76,7 +94,7 @@ ACTIVATIONS: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_has_its_value_and_its_limits(name: str, dtype: str) -> None:
     build, function = ACTIVATIONS[name]
-    layer, x = build(), extremes(dtype)
+    layer, x = build().to(dtype=dtype), extremes(dtype)
     y = layer(x)
     dx = layer.backward(np.ones_like(x))
     value, slope = judged(function, x)
@@ -221,6 +239,12 @@ LOSSES: dict[str, tuple[Any, Any, Any]] = {
     "MSELoss": (nn.MSELoss, lambda d: d**2, lambda d: 2 * d),
     "L1Loss": (nn.L1Loss, np.abs, np.sign),
     "HuberLoss": (nn.HuberLoss, lambda d: huber(d, 0.0, 1.0), lambda d: np.clip(d, -1, 1)),
+    "SmoothL1Loss": (
+        lambda reduction: nn.SmoothL1Loss(0.5, reduction),
+        lambda d: np.where(np.abs(d) < 0.5, d**2, np.abs(d) - 0.25),
+        lambda d: np.clip(2 * d, -1, 1),
+    ),
+    "SmoothL1Loss(0)": (lambda reduction: nn.SmoothL1Loss(0, reduction), np.abs, np.sign),
 }
 
 
@@ -241,12 +265,15 @@ def test_a_loss_of_differences_has_the_value_of_its_type(name: str, dtype: str) 
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("p", [None, 0.0, 2.5])
 @pytest.mark.parametrize("t", [0.0, 0.25, 1.0])
-def test_certainty_of_a_logit_costs_nothing_or_in_proportion(t: float, dtype: str) -> None:
+def test_certainty_of_a_logit_costs_nothing_or_in_proportion(
+    t: float, p: float | None, dtype: str
+) -> None:
     x = extremes(dtype)
-    loss = nn.BCEWithLogitsLoss(reduction="none")
+    loss = nn.BCEWithLogitsLoss(reduction="none", pos_weight=p)
     value, gradient = with_gradient(loss, x, np.full_like(x, t))
-    expected, slope = judged(lambda a: bce_with_logits(a, t), x)
+    expected, slope = judged(lambda a: bce_with_logits(a, t, 1 if p is None else p), x)
     assert_judged(value, expected, dtype)
     assert_judged(gradient, slope, dtype)
 
@@ -269,3 +296,58 @@ def test_what_is_no_probability_costs_infinity(dtype: str) -> None:
     x = np.array([-np.inf, -1e-3, 1.01, 300, np.inf, np.nan], dtype)
     value = nn.BCELoss(reduction="none").forward(x, np.full_like(x, 0.5))
     np.testing.assert_array_equal(value, [INF, INF, INF, INF, INF, NAN])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("t", [0.0, 0.25, 1.0])
+def test_a_divergence_costs_nothing_where_nothing_happens(t: float, dtype: str) -> None:
+    x = extremes(dtype)
+    value, gradient = with_gradient(nn.KLDivLoss("none"), x, np.full_like(x, t))
+    expected = t * (np.log(t) - x.astype("float64")) if t else np.zeros(len(x))
+    assert_judged(value, expected, dtype)
+    assert_judged(gradient, np.full(len(x), -t), dtype)
+    with np.errstate(divide="ignore"):
+        log_t = np.full_like(x, np.log(t))
+    value, gradient = with_gradient(nn.KLDivLoss("none", log_target=True), x, log_t)
+    np.testing.assert_allclose(value, expected.astype(dtype), rtol=1e-2)
+    assert_judged(gradient, np.full(len(x), -t), dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("t", [0.0, 2.0])
+def test_a_count_has_a_cost_at_every_rate(t: float, dtype: str) -> None:
+    x = extremes(dtype)
+    wide = x.astype("float64")
+    value, gradient = with_gradient(nn.PoissonNLLLoss(reduction="none"), x, np.full_like(x, t))
+    expected = np.exp(wide) - (t * np.minimum(wide, 1e4) if t else 0)
+    assert_judged(value, expected, dtype)
+    assert_judged(gradient, np.exp(wide) - t, dtype)
+    rates, loss = x[~(x < 0)], nn.PoissonNLLLoss(False, eps=1e-3, reduction="none")
+    value, gradient = with_gradient(loss, rates, np.full_like(rates, t))
+    wide = rates.astype("float64")
+    expected = np.where(wide == INF, INF, wide - (t * np.log(wide + 1e-3) if t else 0))
+    known = ~((wide == INF) & (t > 0))
+    assert_judged(value[known], expected[known], dtype)
+    assert_judged(gradient, 1 - t / (wide + 1e-3), dtype)
+    below = np.array([-1e-6, -INF], dtype)
+    np.testing.assert_array_equal(loss.forward(below, np.zeros_like(below)), INF)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_directions_do_not_depend_on_lengths(dtype: str) -> None:
+    info = np.finfo(dtype)
+    lengths = np.array([info.max, 1e4, 1, 1e-4, info.tiny, info.smallest_subnormal], dtype)
+    x = lengths[:, None] * np.array([1, -1, 1], dtype)
+    t = lengths[::-1, None] * np.array([1, 1, 1], dtype)
+    loss = nn.CosineSimilarityLoss("none", eps=5e-324)
+    value = loss(x, t)
+    gradient = loss.backward(np.ones(len(x), dtype)).astype("float64")
+    lengths = lengths.astype("float64")
+    normal = lengths >= float(info.tiny)
+    ends = normal & normal[::-1]
+    assert_judged(value[ends], np.full(ends.sum(), 2 / 3), dtype)
+    slope = np.array([-2, -4, -2]) / 9 / lengths[ends, None]
+    np.testing.assert_allclose(gradient[ends], slope, rtol=1e-2, atol=float(info.tiny))
+    zero = np.zeros((1, 3), dtype)
+    assert loss(zero, np.ones_like(zero)) == 1
+    assert np.isnan(loss(np.full((1, 3), np.nan, dtype), np.ones_like(zero)))

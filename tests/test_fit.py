@@ -406,6 +406,8 @@ def test_batches_of_ones_own_are_taken_and_checked():
     with pytest.raises(TypeError, match=r"iterator.*every epoch"):
         fit(classifier(), data=iter(batches))
     with pytest.raises(TypeError, match=r"pair \(x, y\)"):
+        fit(classifier(), data=[(X, LABELS, X, X)])
+    with pytest.raises(ValueError, match="sample_weight must be one number a sample"):
         fit(classifier(), data=[(X, LABELS, X)])
 
 

@@ -199,7 +199,9 @@ def test_after_an_interrupt_the_next_fit_has_the_next_epochs_draws(where: str) -
 
 
 @pytest.mark.filterwarnings("ignore:the step runs layer by layer")
-@pytest.mark.parametrize("kind", [list, tuple, lambda s: dict(enumerate(s))], ids=str)
+@pytest.mark.parametrize(
+    "kind", [list, tuple, lambda s: dict(enumerate(s))], ids=["list", "tuple", "dict"]
+)
 def test_streams_that_a_layer_holds_in_a_collection_are_the_fits_too(
     kind: Any, tmp_path: Any
 ) -> None:
@@ -447,6 +449,9 @@ MAKES: dict[str, Any] = {
     "Adam": lambda m: optim.Adam(m, lr=0.02),
     "AdamW": lambda m: optim.AdamW(m, lr=0.02, schedule=optim.CosineLR(100)),
     "RMSprop": lambda m: optim.RMSprop(m, lr=0.01, momentum=0.5),
+    "AMSGrad": lambda m: optim.Adam(m, lr=0.02, amsgrad=True),
+    "NAdam": lambda m: optim.NAdam(m, lr=0.02),
+    "Lion": lambda m: optim.Lion(m, lr=0.002),
     "plateau": lambda m: optim.Adam(
         m, lr=0.02, schedule=optim.WarmupLR(3, optim.ReduceLROnPlateau(0.5, patience=0))
     ),

@@ -8,7 +8,8 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from ldl import kernels, nn
+from ldl import nn
+from ldl.kernels import functions
 from played import WAYS, gathered, needs_a_compiler
 
 mp.mp.dps = 50
@@ -98,7 +99,7 @@ def test_the_coefficients_are_those_of_the_interpolation(
     kind: str, size: int, top: int, s: int
 ) -> None:
     digits = 1e-9 if kind == "single" else 1e-16
-    for mine, right in zip(kernels._TAIL[kind], interpolated(size, top, s), strict=True):
+    for mine, right in zip(functions._TAIL[kind], interpolated(size, top, s), strict=True):
         assert len(mine) == len(right)
         for a, b in zip(mine, right, strict=True):
             assert abs(a - b) <= digits * abs(b)

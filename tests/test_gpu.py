@@ -9,9 +9,10 @@ import pytest
 
 import ldl
 from catalog import LOSSES, ROWS, named
+from catalog_optimizers import OPTIMIZERS
 from ldl import data, nn, optim, random
 from test_device_discipline import loss_passes, passes
-from test_device_training import OPTIMIZERS, X, fit, steps
+from test_device_training import AVERAGES, X, confusion, fit, steps
 
 pytestmark = pytest.mark.gpu
 
@@ -60,6 +61,17 @@ def test_a_whole_fit_follows_the_hosts(tmp_path: Any) -> None:
     ldl.save(model, tmp_path / "model.safetensors")
     moved = ldl.load(tmp_path / "model.safetensors", backend="numpy")
     np.testing.assert_allclose(moved.predict(X), expected.predict(X), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_averages_and_metrics_of_whole_epochs_follow_the_hosts(average: str) -> None:
+    options = {"metrics": [ldl.EpochMetric("confusion", confusion, labels=True)]}
+    model, history = fit(ldl.get_backend("cupy"), callbacks=AVERAGES[average](), **options)
+    expected, host = fit(ldl.get_backend("numpy"), callbacks=AVERAGES[average](), **options)
+    np.testing.assert_allclose(history["val_loss"], host["val_loss"], rtol=1e-4)
+    assert np.abs(np.subtract(history["val_confusion"], host["val_confusion"])).max() <= 1
+    device = [p.data for p in model.parameters()]
+    assert_close(device, [p.data for p in expected.parameters()], rtol=1e-3)
 
 
 def test_host_arrays_in_a_device_model_are_an_error_that_names_the_fix() -> None:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from catalog import LOSSES, ROWS, named
+from catalog import LOSSES, ROWS, learned, named
 from checks import assert_close, is_gradient, module_is_differentiated
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -25,7 +25,7 @@ def run_module(row: Any, dtype: str) -> tuple[Any, ...]:
     y = module(x)
     r = np.random.default_rng(4).standard_normal(y.shape).astype(dtype)
     dx = module.backward(r)
-    grads = {name: p.grad for name, p in module.named_parameters()}
+    grads = {name: p.grad for name, p in learned(module).items()}
     return params | constants, x, r, y, dx, grads
 
 

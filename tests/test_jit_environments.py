@@ -15,6 +15,7 @@ import pytest
 
 import ldl
 import ldl_numpy
+from interrupts import interrupt
 from ldl import nn, optim
 from ldl_numpy import translate
 
@@ -108,6 +109,24 @@ def test_threads_that_want_the_same_loop_at_once_all_get_the_same() -> None:
         thread.join()
     assert len(found) == 12
     assert len(set(found)) == 1
+
+
+def test_an_interrupt_leaves_llvms_lock_free() -> None:
+    text = "def entry(words: [i8]):\n    words[0] = 5\n"
+    free: list[bool] = []
+
+    def look() -> None:
+        free.append(engine.lock.acquire(timeout=5))
+        engine.lock.release()
+
+    line = 0
+    while interrupt(lambda: engine.addresses([text]), line) is not None:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        line += 1
+    assert len(free) > 3
+    assert all(free)
 
 
 def test_what_cannot_be_translated_harms_nothing_after_it() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ldl
-from catalog import ABSTRACT, LOSSES, ROWS, named
+from catalog import ABSTRACT, LOSSES, ROWS, learned, named
 from checks import module_is_differentiated, one_line
 from ldl import nn
 
@@ -25,7 +25,7 @@ def upstream(y: Any) -> Any:
 
 
 def grads(module: Any) -> dict[str, Any]:
-    return {n: None if p.grad is None else p.grad.copy() for n, p in module.named_parameters()}
+    return {n: None if p.grad is None else p.grad.copy() for n, p in learned(module).items()}
 
 
 def kept(module: Any) -> list[Any]:
@@ -42,7 +42,9 @@ def kept(module: Any) -> list[Any]:
     ],
 )
 def test_every_layer_and_loss_is_in_the_catalog(kind: type) -> None:
-    assert kind in {type(row.build()) for row in (*ROWS, *LOSSES)}
+    # whose inputs are no floating numbers: tests/test_embedding.py, tests/test_padding.py
+    tokens = {nn.Embedding, nn.Padded}
+    assert kind in {type(row.build()) for row in (*ROWS, *LOSSES)} | tokens
 
 
 def test_the_names_of_the_catalog_are_unique() -> None:
@@ -354,3 +356,26 @@ def test_a_sample_is_computed_alike_in_any_batch(row: Any) -> None:  # case 12
     parts = np.concatenate([module(x[i : i + 1]) for i in range(len(x))])
     np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(module.predict(x, batch_size=3), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(**named([row for row in BATCHED if "BatchNorm" not in row.name]))
+@pytest.mark.parametrize("recorded", [False, True], ids=["layer by layer", "recorded"])
+def test_a_batch_without_samples_goes_there_and_back(row: Any, recorded: bool) -> None:
+    """BatchNorm refuses one: it has no statistics."""
+    module, x = row.module(), row.input()
+    module(x)
+    y = np.empty((0, *module.eval()(x).shape[1:]), x.dtype)
+    module.train()
+
+    def both(module: Any, x: Any, grad: Any) -> Any:
+        module.zero_grad()
+        return module(x), module.backward(grad)
+
+    played: Any = (lambda *given: both(module, *given)) if not recorded else None
+    if recorded:
+        played = ldl.get_backend().record(both, (module,), (x[:0], y))
+        assert played.played, played.why
+    found, dx = played(x[:0], y)
+    assert found.shape == y.shape
+    assert dx.shape == x[:0].shape
+    assert not any(g.any() for g in grads(module).values() if g is not None)

@@ -133,6 +133,13 @@ def test_what_a_loop_writes_it_reads_in_the_same_place_only(backend: Any) -> Non
     np.testing.assert_allclose(found, shifted(np, x))
 
 
+def test_the_sign_of_nothing_is_nothing(backend: Any) -> None:
+    x = np.array([0.0, -0.0, 2.0, -3.0, np.nan], "float32")
+    (found,) = played(lambda xp, x: xp.sign(x), backend, x)[1]
+    np.testing.assert_array_equal(found, np.sign(x))
+    np.testing.assert_array_equal(np.signbit(found[:2]), [False, False])
+
+
 # ---- reductions --------------------------------------------------------------------------------
 
 AXES: list[Any] = [0, 1, 2, 3, (0, 1), (0, 2), (1, 3), (0, 2, 3), (0, 1, 2), (1, 2, 3), None]
@@ -248,6 +255,28 @@ def test_a_layer_is_one_loop(function: Any, shape: Any, dtype: str, backend: Any
 
 def test_numbers_a_row_are_added_up_in_its_loop(backend: Any) -> None:
     assert_loops(a_loss_a_row, backend, numbers(9, 30), numbers(9, 30), count=2)
+
+
+def test_what_is_made_of_sums_leaves_their_loop_open(backend: Any) -> None:
+    def shares(xp: Any, x: Any, g: Any) -> Any:
+        a = (x * g).sum(axis=0) * 0.5
+        b = xp.tanh((x + g).sum(axis=0)) - a
+        return a, b, (x - g).max(axis=0) + b
+
+    does, _ = played(shares, backend, numbers(9, 30), numbers(9, 30))
+    assert len(does) <= 2
+    assert_loops(shares, backend, numbers(9, 30), numbers(9, 30), count=len(does))
+
+
+def test_what_reads_what_is_made_of_sums_is_in_no_loop_before(backend: Any) -> None:
+    def centred(xp: Any, x: Any, g: Any) -> Any:
+        y = x * g
+        a = y.sum(axis=0) * 0.5 + g[0]
+        h = g - a
+        return y, h, x - xp.tanh(a).sum(), (x + h).sum(axis=0) * a
+
+    does, _ = played(centred, backend, numbers(9, 30), numbers(9, 30))
+    assert_loops(centred, backend, numbers(9, 30), numbers(9, 30), count=len(does))
 
 
 def test_an_array_is_changed_in_place_after_its_old_elements_are_read(backend: Any) -> None:

@@ -317,3 +317,208 @@ def test_many_losses_in_float16_have_a_mean_and_a_count() -> None:
     assert nn.CrossEntropyLoss()(x, np.zeros(n, "int64")) == pytest.approx(np.log(4), rel=1e-3)
     assert nn.MSELoss("mean")(x + 2, x) == 4
     assert nn.MSELoss("mean")(x + 2, x).dtype == "float16"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weight", [None, [0.5, 2.0, 1.0, 0.25]])
+@pytest.mark.parametrize("reduction", ["mean", "batchmean", "sum", "none"])
+@pytest.mark.parametrize("by", ["labels", "distributions"])
+def test_cross_entropy_of_sequences_is_that_of_their_places(
+    by: str, reduction: str, weight: Any, smoothing: float
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 5, 4))
+    t: Any = rng.integers(0, 4, (3, 5))
+    if by == "labels":
+        t[1, 2] = t[2, 0] = -100
+    else:
+        t = rng.uniform(0.1, 1, x.shape)
+        t /= t.sum(axis=-1, keepdims=True)
+    kind = dict(weight=weight, label_smoothing=smoothing, reduction=reduction)
+    whole, flat = (nn.CrossEntropyLoss(**kind) for _ in range(2))
+    rows = t.reshape(15) if by == "labels" else t.reshape(15, 4)
+    value, expected = whole(x, t), flat(x.reshape(15, 4), rows)
+    factor = 5 if reduction == "batchmean" else 1  # it divides by sequences, not by places
+    np.testing.assert_allclose(np.reshape(value, -1), factor * np.reshape(expected, -1))
+    g = np.ones(value.shape) if reduction == "none" else None
+    gradient = whole.backward(g)
+    right = flat.backward(None if g is None else g.reshape(-1))
+    assert gradient.shape == x.shape
+    np.testing.assert_allclose(gradient.reshape(15, 4), factor * right)
+    if by == "labels" and reduction == "mean":
+        shares = whole.denominator(x.shape, t)
+        np.testing.assert_allclose(
+            shares, flat.denominator((15, 4), rows).reshape(3, 5).sum(axis=1)
+        )
+
+
+# ---- negative log likelihood --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [None, [0.5, 2.0, 1.0]])
+@pytest.mark.parametrize("shape", [(6, 3), (2, 4, 3), (2, 2, 3, 3)])
+def test_a_likelihood_of_log_softmax_is_the_cross_entropy(shape: Any, weight: Any) -> None:
+    rng = np.random.default_rng(1)
+    x, t = rng.standard_normal(shape), rng.integers(0, 3, shape[:-1])
+    first, own = nn.LogSoftmax(), nn.NLLLoss(weight)
+    value, expected = own(first(x), t), both(nn.CrossEntropyLoss(weight), x, t)
+    assert value == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(first.backward(own.backward()), expected[1], rtol=1e-9, atol=1e-15)
+
+
+def test_a_class_of_no_probability_costs_nothing_unless_it_is_named() -> None:
+    logp = np.array([[-np.inf, np.log(0.5), np.log(0.5)]])
+    value, gradient = both(nn.NLLLoss(), logp, np.array([1]))
+    assert value == pytest.approx(np.log(2))
+    np.testing.assert_array_equal(gradient, [[0, -1, 0]])
+    assert both(nn.NLLLoss(), logp, np.array([0]))[0] == np.inf
+    assert np.isnan(nn.NLLLoss()(np.full((1, 3), np.nan), np.array([0])))
+
+
+@pytest.mark.parametrize("kind", [nn.CrossEntropyLoss, nn.NLLLoss])
+@pytest.mark.parametrize(("shape", "dims"), [((5, 3, 7), (2, 1)), ((5, 3, 7, 4), (2, 3, 1))])
+def test_classes_on_the_second_axis_are_told_to_go_last(kind: Any, shape: Any, dims: Any) -> None:
+    x, t = np.zeros(shape, "float32"), np.zeros((5, *shape[2:]), "int64")
+    with pytest.raises(ValueError, match="classes are the last axis") as error:
+        kind()(x, t)
+    one_line(error)
+    assert f"nn.Permute{dims}" in str(error.value)
+    kind()(nn.Permute(*dims)(x), t)
+    with pytest.raises(ValueError, match="the last axis: divide each row"):
+        kind()(x + 1, np.zeros_like(x) + 1 / 3)
+
+
+# ---- weights of outputs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (nn.BCELoss, "weight"),
+        (nn.BCEWithLogitsLoss, "weight"),
+        (nn.BCEWithLogitsLoss, "pos_weight"),
+    ],
+)
+def test_weights_of_outputs_are_numbers_that_fit(kind: Any, name: str) -> None:
+    x = np.full((4, 3), 0.5, "float32")
+    for bad in (-1, [1, np.inf], [], ["1"], "1", [[1.0, 2.0, 3.0]]):
+        with pytest.raises(ValueError, match=rf"\b{name}\b") as error:
+            kind(**{name: bad})
+        one_line(error)
+    for given, shape in (([1, 2], (4, 3)), ([1, 2, 3, 4], (4,))):
+        with pytest.raises(ValueError, match=rf"{name} holds .*one an output") as error:
+            kind(**{name: given})(np.full(shape, 0.5), np.full(shape, 0.5))
+        one_line(error)
+    one = kind(**{name: 2})(x, x)
+    for same in ([2.0], [2, 2, 2], np.full(3, 2.0)):
+        assert kind(**{name: same})(x, x) == one
+
+
+def test_an_output_without_weight_counts_for_nothing_whatever_it_costs() -> None:
+    x = np.array([[0.25, np.inf]], "float32")
+    value = nn.BCELoss("sum", weight=[1, 0]).forward(x, np.zeros_like(x))
+    assert value == pytest.approx(-np.log(0.75))
+
+
+def test_positives_that_weigh_more_are_positives_that_come_more_often() -> None:
+    rng = np.random.default_rng(2)
+    x, t = rng.standard_normal((9, 1)), (np.arange(9) % 3 == 0).astype(float)[:, None]
+    rows = np.repeat(np.arange(9), np.where(t[:, 0] == 1, 4, 1))
+    expected = nn.BCEWithLogitsLoss("sum")(x[rows], t[rows])
+    assert nn.BCEWithLogitsLoss("sum", pos_weight=4)(x, t) == pytest.approx(expected, rel=1e-12)
+
+
+# ---- distributions, counts and directions --------------------------------------------------------
+
+
+def test_a_divergence_of_a_softmax_is_a_cross_entropy_but_for_the_targets_entropy() -> None:
+    q = np.exp(T) / np.exp(T).sum(axis=1, keepdims=True)
+    first, loss = nn.LogSoftmax(), nn.KLDivLoss()
+    value, expected = loss(first(X), q), both(nn.CrossEntropyLoss(), X, q)
+    assert value == pytest.approx(expected[0] + (q * np.log(q)).sum(axis=1).mean(), rel=1e-5)
+    np.testing.assert_allclose(first.backward(loss.backward()), expected[1], rtol=1e-4, atol=1e-7)
+    assert nn.KLDivLoss(log_target=True)(first(X), np.log(q)) == pytest.approx(value, rel=1e-5)
+
+
+def test_targets_below_0_are_refused_of_distributions_and_of_counts() -> None:
+    model = nn.Linear(3, 3)
+    for loss in (nn.KLDivLoss(), nn.PoissonNLLLoss(), nn.PoissonNLLLoss(log_input=False)):
+        for call in (
+            lambda loss=loss: loss(abs(X), -abs(T)),
+            lambda loss=loss: loss(abs(X), np.full_like(T, np.nan)),
+            lambda loss=loss: ldl.fit(model, (X, -abs(T)), loss, optim.SGD(model, 0.1), 1),
+            lambda loss=loss: ldl.fit(model, [(X, -abs(T))], loss, optim.SGD(model, 0.1), 1),
+        ):
+            with pytest.raises(ValueError, match="must not be negative") as error:
+                call()
+            one_line(error)
+    with pytest.raises(ValueError, match="log_target=True"):
+        nn.KLDivLoss()(X, -abs(T))
+    nn.KLDivLoss(log_target=True)(X, -abs(T))
+
+
+def test_a_negative_rate_is_told_of_wherever_it_is_found() -> None:
+    model, loss = nn.Linear(3, 3), nn.PoissonNLLLoss(log_input=False)
+    for call in (
+        lambda: loss(-abs(X), abs(T)),
+        lambda: ldl.fit(model, (X, abs(T)), loss, optim.SGD(model, 0.1), 1),
+        lambda: ldl.evaluate(model, [(X, abs(T))], loss),
+    ):
+        with pytest.raises(ValueError, match=r"takes rates.*Softplus") as error:
+            call()
+        one_line(error)
+    sound = nn.Sequential(model, nn.Softplus())
+    ldl.fit(sound, (X, abs(T)), loss, optim.SGD(model, 0.1), 1)
+
+
+def test_options_of_losses_that_make_no_sense_are_refused() -> None:
+    for call in (
+        lambda: nn.SmoothL1Loss(-1),
+        lambda: nn.SmoothL1Loss(np.nan),
+        lambda: nn.PoissonNLLLoss(eps=0),
+        lambda: nn.CosineSimilarityLoss(eps=0),
+        lambda: nn.CosineSimilarityLoss("batch"),
+        lambda: nn.CosineSimilarityLoss()(X[0], X[0]),
+    ):
+        with pytest.raises(ValueError, match=r"must be|takes vectors") as error:
+            call()
+        one_line(error)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_vectors_of_sequences_are_those_of_their_places(reduction: str) -> None:
+    x, t = (rng.standard_normal((3, 4, 5)) for _ in range(2))
+    whole, flat = (nn.CosineSimilarityLoss(reduction) for _ in range(2))
+    value, expected = whole(x, t), flat(x.reshape(12, 5), t.reshape(12, 5))
+    factor = 4 if reduction == "batchmean" else 1
+    np.testing.assert_allclose(np.reshape(value, -1), factor * np.reshape(expected, -1))
+    g = np.ones_like(value) if reduction == "none" else None
+    gradient = whole.backward(g)
+    right = flat.backward(None if g is None else g.reshape(-1))
+    np.testing.assert_allclose(gradient.reshape(12, 5), factor * right)
+
+
+def test_pairs_are_pulled_together_and_apart_by_fit() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 2, 6)).astype("float32"), rng.choice([1, -1], 40)
+    ldl.manual_seed(0)
+    model, loss = nn.Linear(6, 4), nn.CosineEmbeddingLoss(margin=0.1)
+    optimizer = ldl.optim.Adam(model.parameters(), 0.05)
+    history = ldl.fit(model, (x, y), loss, optimizer, epochs=20)
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+
+
+@pytest.mark.parametrize("loss", [nn.CosineEmbeddingLoss(), nn.MarginRankingLoss()], ids=repr)
+def test_pairs_and_signs_that_are_none_say_what_to_do(loss: Any) -> None:
+    x = np.ones((3, 2, 4) if isinstance(loss, nn.CosineEmbeddingLoss) else (3, 2))
+    assert float(loss(x, np.array([1, -1, 1]))) >= 0  # integers are signs too
+    with pytest.raises(ValueError, match="2 \\* labels - 1"):
+        loss(x, np.array([1.0, 0.0, 1.0]))
+    with pytest.raises(ValueError, match="stack them"):
+        loss(x[:, :1], np.ones(3))
+    with pytest.raises(ValueError, match=r"are \(N,\)"):
+        loss(x, np.ones((3, 1)))
+    zero = nn.CosineEmbeddingLoss()
+    value = zero(np.zeros((2, 2, 3)), np.array([1.0, -1.0]))
+    assert float(value) == 0.5
+    assert np.isfinite(zero.backward()).all()

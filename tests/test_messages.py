@@ -177,3 +177,25 @@ def test_the_docstrings_tell_what_was_asked() -> None:
     assert "__init__" in ldl.register.__doc__
     for field in ("history", "epoch", "stop", "optimizer", "validated"):
         assert field in ldl.Callback.__doc__
+
+
+def test_an_array_of_a_recorded_step_that_was_kept_in_a_global_is_said_to_be() -> None:
+    kept: dict[int, Any] = {}
+
+    class Places(nn.Module):
+        def forward(self, x: Any) -> Any:
+            if len(x) not in kept:
+                kept[len(x)] = self.backend.xp.arange(len(x), dtype=x.dtype)[:, None]
+            return x + kept[len(x)]
+
+        def backward(self, grad: Any) -> Any:
+            return grad
+
+    model = nn.Sequential(nn.Linear(3, 3), Places())
+    step = ldl.TrainStep(model, nn.MSELoss(), ldl.optim.SGD(model.parameters(), 0.1))
+    x = np.ones((4, 3), "float32")
+    with pytest.raises(nn.DeviceError, match="make it anew in each forward, or once in __init__"):
+        step(x, x)
+    with pytest.raises(nn.DeviceError, match="kept outside of the layers, as in a global"):
+        nn.Sequential(Places(), nn.Linear(3, 3))(x)
+    kept.clear()

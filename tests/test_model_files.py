@@ -23,7 +23,15 @@ from safetensors.numpy import save as to_safetensors
 import ldl
 from ldl import nn
 from ldl.backend import Backend
-from ldl.io import CheckpointError, architecture, load, register, save, write_tensors
+from ldl.io import (
+    CheckpointError,
+    architecture,
+    load,
+    load_with_notes,
+    register,
+    save,
+    write_tensors,
+)
 from ldl.nn import Module, Parameter, init
 
 
@@ -83,6 +91,9 @@ MODELS = {
     "no bias": lambda: nn.Linear(4, out_features=3, bias=False),
     "activations": lambda: nn.Sequential(
         nn.LeakyReLU(0.2), nn.ELU(alpha=0.5), nn.GELU("tanh"), nn.Softplus(2.0), nn.Softmax(axis=1)
+    ),
+    "further activations": lambda: nn.Sequential(
+        nn.PReLU(4), nn.Hardtanh(-2, 1.5), nn.Mish(), nn.Softmin(-1), nn.GLU(), nn.Flatten(1)
     ),
     "nested": lambda: nn.Sequential(
         nn.Linear(4, 6),
@@ -553,10 +564,26 @@ def test_a_hostile_architecture_is_refused_in_bounded_time_and_memory(tmp_path, 
         ({"format": "ldl-training"}, "its format is 'ldl-training'"),
         ({"format": ["x"] * 1000}, "no model file"),
         ({"more": 1}, "no model file of version 1"),
+        ({"notes": 1}, "no model file of version 1"),
     ],
 )
 def test_a_file_of_another_version_or_format_is_refused(tmp_path, header, words):
     assert words in refusal(write_model(tmp_path / "m", LINEAR, **header))
+
+
+def test_notes_are_kept_beside_a_model(tmp_path):
+    path, model = tmp_path / "m", nn.Linear(2, 3)
+    said = {"columns": ["a", "b"], "mean": [0.1, 1e300, -3], "none": None}
+    save(model, path, notes=said)
+    again, notes = load_with_notes(path)
+    assert notes == said
+    assert (again.weight.data == model.weight.data).all()
+    assert (load(path).weight.data == model.weight.data).all()
+    save(model, path)
+    assert load_with_notes(path)[1] == {}
+    with pytest.raises(ValueError, match="JSON"):
+        save(model, path, notes={"x": float("nan")})
+    assert load_with_notes(path)[1] == {}
 
 
 def test_a_file_of_weights_alone_is_refused_with_the_way_to_read_it(tmp_path):
@@ -565,6 +592,7 @@ def test_a_file_of_weights_alone_is_refused_with_the_way_to_read_it(tmp_path):
         path.write_bytes(to_safetensors(STATE, metadata=metadata))
         message = refusal(path)
         assert "safetensors.numpy.load_file" in message
+        assert "ldl.io.torch.from_torch" in message
         assert "model.load_state_dict" in message
 
 

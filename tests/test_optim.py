@@ -13,31 +13,72 @@ from ldl import nn, optim
 # Each row: how ldl makes it, one scalar step by the formula (p, g, state, t) -> p, how torch does.
 
 
-def sgd(p, g, s, t, lr=0.1, mu=0.0, nesterov=False, decay=0.0):
+def sgd(p, g, s, t, lr=0.1, mu=0.0, nesterov=False, decay=0.0, damp=0.0):
     g += decay * p
-    s["v"] = mu * s.get("v", 0.0) + g
+    s["v"] = mu * s["v"] + (1 - damp) * g if "v" in s else g
     return p - lr * (g + mu * s["v"] if nesterov else s["v"])
 
 
-def rmsprop(p, g, s, t, lr=0.01, alpha=0.9, eps=1e-6, mu=0.0, decay=0.0):
+def rmsprop(p, g, s, t, lr=0.01, alpha=0.9, eps=1e-6, mu=0.0, decay=0.0, centered=False):
     g += decay * p
     s["s"] = alpha * s.get("s", 0.0) + (1 - alpha) * g * g
-    s["v"] = mu * s.get("v", 0.0) + g / (sqrt(s["s"]) + eps)
+    s["a"] = alpha * s.get("a", 0.0) + (1 - alpha) * g
+    s["v"] = mu * s.get("v", 0.0) + g / (sqrt(s["s"] - centered * s["a"] ** 2) + eps)
     return p - lr * s["v"]
 
 
-def adam(p, g, s, t, lr=0.01, b1=0.9, b2=0.99, eps=1e-6, decay=0.0, decoupled=False):
+def adagrad(p, g, s, t, lr=0.1, lr_decay=0.0, decay=0.0, initial=0.0, eps=1e-6):
+    g += decay * p
+    s["s"] = s.get("s", initial) + g * g
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s["s"]) + eps)
+
+
+def averages(p, g, s, lr, b1, b2, decay, decoupled):
     if decoupled:
         p -= lr * decay * p
     else:
         g += decay * p
     s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
     s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * g * g
-    return p - lr * (s["m"] / (1 - b1**t)) / (sqrt(s["v"] / (1 - b2**t)) + eps)
+    return p, g
+
+
+def adam(p, g, s, t, lr=0.01, b1=0.9, b2=0.99, eps=1e-6, decay=0.0, decoupled=False, ams=False):
+    p, g = averages(p, g, s, lr, b1, b2, decay, decoupled)
+    s["h"] = max(s.get("h", 0.0), s["v"])
+    v = s["h"] if ams else s["v"]
+    return p - lr * (s["m"] / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps)
+
+
+def nadam(p, g, s, t, lr=0.01, b1=0.9, b2=0.99, eps=1e-6, decay=0.0, decoupled=False, psi=4e-3):
+    p, g = averages(p, g, s, lr, b1, b2, decay, decoupled)
+    mu, after = (b1 * (1 - 0.5 * 0.96 ** (i * psi)) for i in (t, t + 1))
+    s["product"] = s.get("product", 1.0) * mu
+    ahead = (1 - mu) * g / (1 - s["product"]) + after * s["m"] / (1 - s["product"] * after)
+    return p - lr * ahead / (sqrt(s["v"] / (1 - b2**t)) + eps)
+
+
+def radam(p, g, s, t, lr=0.01, b1=0.9, b2=0.9, eps=1e-6, decay=0.0, decoupled=False):
+    p, g = averages(p, g, s, lr, b1, b2, decay, decoupled)
+    most = 2 / (1 - b2) - 1
+    now = most - 2 * t * b2**t / (1 - b2**t)
+    m = s["m"] / (1 - b1**t)
+    if now <= 5:
+        return p - lr * m
+    rectified = sqrt((now - 4) * (now - 2) * most / ((most - 4) * (most - 2) * now))
+    return p - lr * m * rectified * sqrt(1 - b2**t) / (sqrt(s["v"]) + eps)
+
+
+def lion(p, g, s, t, lr=0.01, b1=0.9, b2=0.99, decay=0.0):
+    c = b1 * s.get("m", 0.0) + (1 - b1) * g
+    s["m"] = b2 * s.get("m", 0.0) + (1 - b2) * g
+    return p - lr * ((c > 0) - (c < 0) + decay * p)
 
 
 A = {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-6}
 R = {"lr": 0.01, "alpha": 0.9, "eps": 1e-6}
+G = {"lr": 0.1, "eps": 1e-6}
+B = {"lr": 0.01, "betas": (0.9, 0.9), "eps": 1e-6}
 CASES = {
     "sgd": ("SGD", {"lr": 0.1}, sgd, {}),
     "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}, sgd, {"mu": 0.9}),
@@ -58,6 +99,63 @@ CASES = {
     "adam": ("Adam", A, adam, {}),
     "adam decay": ("Adam", {**A, "weight_decay": 0.1}, adam, {"decay": 0.1}),
     "adamw": ("AdamW", {**A, "weight_decay": 0.1}, adam, {"decay": 0.1, "decoupled": True}),
+    "dampening": (
+        "SGD",
+        {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+        sgd,
+        {"mu": 0.9, "damp": 0.3, "decay": 0.1},
+    ),
+    "rmsprop centered": (
+        "RMSprop",
+        {**R, "centered": True, "momentum": 0.5},
+        rmsprop,
+        {"centered": True, "mu": 0.5},
+    ),
+    "amsgrad": ("Adam", {**A, "amsgrad": True}, adam, {"ams": True}),
+    "adamw amsgrad": (
+        "AdamW",
+        {**A, "amsgrad": True, "weight_decay": 0.1},
+        adam,
+        {"ams": True, "decay": 0.1, "decoupled": True},
+    ),
+    "adagrad": ("Adagrad", G, adagrad, {}),
+    "adagrad decay": (
+        "Adagrad",
+        {**G, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2},
+        adagrad,
+        {"lr_decay": 0.1, "decay": 0.1, "initial": 0.2},
+    ),
+    "nadam": ("NAdam", A, nadam, {}),
+    "nadam decay": (
+        "NAdam",
+        {**A, "weight_decay": 0.1, "momentum_decay": 0.02},
+        nadam,
+        {"decay": 0.1, "psi": 0.02},
+    ),
+    "nadam decoupled": (
+        "NAdam",
+        {**A, "weight_decay": 0.1, "decoupled_weight_decay": True},
+        nadam,
+        {"decay": 0.1, "decoupled": True},
+    ),
+    "radam": ("RAdam", B, radam, {}),
+    "radam slow": ("RAdam", A, radam, {"b2": 0.99}),
+    "radam never": ("RAdam", {**B, "betas": (0.9, 0.5)}, radam, {"b2": 0.5}),
+    "radam decay": ("RAdam", {**B, "weight_decay": 0.1}, radam, {"decay": 0.1}),
+    "radam decoupled": (
+        "RAdam",
+        {**B, "weight_decay": 0.1, "decoupled_weight_decay": True},
+        radam,
+        {"decay": 0.1, "decoupled": True},
+    ),
+    "lion": ("Lion", {"lr": 0.01}, lion, {}),
+    "lion decay": ("Lion", {"lr": 0.01, "weight_decay": 0.1}, lion, {"decay": 0.1}),
+}
+CASES |= {
+    f"{name}, maximized": (kind, {**options, "maximize": True}, formula, {**constants, "sign": -1})
+    for name, (kind, options, formula, constants) in CASES.items()
+    if name
+    in (*("nesterov", "rmsprop", "adam decay", "adamw"), *("adagrad", "nadam", "lion decay"))
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 
@@ -84,6 +182,8 @@ def train(optimizer, params, grads):
 @cases
 def test_a_step_is_its_formula_applied_to_every_number(case):
     name, options, formula, constants = case
+    constants = dict(constants)
+    sign = constants.pop("sign", 1)
     params = parameters()
     expected = [p.data.copy() for p in params]
     grads = gradients()
@@ -92,7 +192,7 @@ def test_a_step_is_its_formula_applied_to_every_number(case):
         for index in np.ndindex(array.shape):
             p, state = float(array[index]), {}
             for t, step in enumerate(grads, start=1):
-                p = formula(p, float(step[i][index]), state, t, **constants)
+                p = formula(p, sign * float(step[i][index]), state, t, **constants)
             assert params[i].data[index] == pytest.approx(p, rel=1e-12)
 
 
@@ -102,17 +202,59 @@ def test_steps_agree_with_pytorch(case):
     import torch
 
     name, options, _, _ = case
+    if not hasattr(torch.optim, name):
+        assert name == "Lion"  # which optax has
+        return
     params = parameters()
     theirs = [torch.nn.Parameter(torch.tensor(p.data.copy())) for p in params]
-    grads = gradients()
+    grads = gradients(40)
     train(getattr(optim, name)(params, **options), params, grads)
-    rival = getattr(torch.optim, name)(theirs, **options)
-    for step in grads:
-        for q, g in zip(theirs, step, strict=True):
-            q.grad = torch.tensor(g)
-        rival.step()
+    single = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # of NAdam's product of momenta
+    try:
+        rival = getattr(torch.optim, name)(theirs, **options)
+        for step in grads:
+            for q, g in zip(theirs, step, strict=True):
+                q.grad = torch.tensor(g)
+            rival.step()
+    finally:
+        torch.set_default_dtype(single)
     for p, q in zip(params, theirs, strict=True):
         np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-11)
+
+
+TINY = {"eps": 1e-30}  # which optax adds elsewhere
+RIVALS = {
+    "lion": lambda o: o.lion(0.01, b1=0.9, b2=0.99, weight_decay=0.0),
+    "lion decay": lambda o: o.lion(0.01, b1=0.9, b2=0.99, weight_decay=0.1),
+    "radam": lambda o: o.radam(0.01, b1=0.9, b2=0.9, eps=1e-30),
+    "adagrad": lambda o: o.adagrad(0.1, initial_accumulator_value=0.0, eps=1e-30),
+    "adam": lambda o: o.adam(0.01, b1=0.9, b2=0.99, eps=1e-30),
+    "rmsprop centered": lambda o: o.rmsprop(
+        0.01, decay=0.9, eps=1e-30, centered=True, momentum=0.5, eps_in_sqrt=False
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_steps_agree_with_optax(name):
+    import jax
+    import optax
+
+    kind, options, _, _ = CASES[name]
+    with jax.enable_x64(True):
+        params = parameters()
+        theirs = [p.data.copy() for p in params]
+        grads = gradients(40)
+        rival = RIVALS[name](optax)
+        state = rival.init(theirs)
+        for step in grads:
+            updates, state = rival.update(step, state, theirs)
+            theirs = optax.apply_updates(theirs, updates)
+    options = options if "lion" in name else options | TINY
+    train(getattr(optim, kind)(params, **options), params, grads)
+    for p, q in zip(params, theirs, strict=True):
+        np.testing.assert_allclose(p.data, q, rtol=1e-9)
 
 
 @cases
@@ -144,6 +286,65 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(case):
     train(second, again, grads[6:])
     for p, q in zip(whole, again, strict=True):
         np.testing.assert_array_equal(p.data, q.data)
+
+
+@cases
+def test_numbers_that_change_from_step_to_step_prepare_nothing_anew(case):
+    name, options, _, _ = case
+    params = parameters()
+    optimizer = getattr(optim, name)(params, **options, schedule=optim.CosineLR(100))
+    (group,) = optimizer.param_groups
+    prepared = []
+    for i, grads in enumerate(gradients(10)):
+        group["lr"] *= 0.9
+        if "betas" in group:
+            group["betas"] = [0.9 - 0.01 * i, group["betas"][1]]
+        train(optimizer, params, [grads])
+        prepared.append(sorted(map(str, optimizer._updates.prepared._held)))
+    assert len(prepared[0]) > 0
+    assert all(keys == prepared[0] for keys in prepared)
+
+
+def test_a_centered_rmsprop_divides_by_no_root_of_less_than_nothing():
+    for dtype in ("float32", "float64"):
+        p = nn.Parameter(np.zeros(64, dtype))
+        optimizer = optim.RMSprop([p], centered=True, eps=1e-3)
+        for _ in range(400):
+            p.zero_grad()
+            p.accumulate(np.linspace(0.1, 3, 64).astype(dtype))  # s - a² is all rounding
+            optimizer.step()
+        assert np.isfinite(p.data).all()
+
+
+def test_nadams_products_of_momenta_are_no_state():
+    params, again = parameters(), parameters()
+    a, b = (optim.NAdam(p, betas=(0.99, 0.999)) for p in (params, again))
+    grads = gradients(3)
+    for optimizer in (a, b):
+        state = optimizer.state_dict()
+        state["param_steps"] = [5000] * 3
+        optimizer.load_state_dict(state)
+    assert a._product(0.99, 4e-3, 7) == b._product(0.99, 4e-3, 7)
+    train(a, params, grads)
+    train(b, again, grads)
+    for p, q in zip(params, again, strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+    assert a._product(0.99, 4e-3, 10**9) == 0.0
+    assert len(a._products[0.99, 4e-3]) < 10**4
+    for i in range(100):
+        a._product(0.9, i * 1e-3, 2)
+    assert len(a._products) < 20
+
+
+def test_maximize_climbs_and_may_be_turned_between_steps():
+    p = nn.Parameter(np.zeros(3))
+    optimizer = optim.SGD([p], lr=1.0, maximize=True)
+    for expected in (1.0, 0.0):
+        p.zero_grad()
+        p.accumulate(np.ones(3))
+        optimizer.step()
+        np.testing.assert_array_equal(p.data, expected)
+        optimizer.param_groups[0]["maximize"] = False
 
 
 def test_a_state_that_does_not_fit_lists_every_fault_and_changes_nothing():
@@ -301,6 +502,18 @@ BAD = [
     (lambda p: optim.Adam(p, eps=0), "eps must be finite and > 0"),
     (lambda p: optim.AdamW(p, weight_decay=-1), "weight_decay must be"),
     (lambda p: optim.Adam(p, clip_norm=0), "clip_norm must be"),
+    (lambda p: optim.SGD(p, momentum=0.9, dampening=1), "dampening must be .* < 1"),
+    (
+        lambda p: optim.SGD(p, momentum=0.9, dampening=0.1, nesterov=True),
+        "nesterov has no dampening",
+    ),
+    (lambda p: optim.Adagrad(p, lr_decay=-1), "lr_decay must be"),
+    (lambda p: optim.Adagrad(p, initial_accumulator_value=-1), "initial_accumulator_value must"),
+    (lambda p: optim.Adagrad(p, eps=0), "eps must be finite and > 0"),
+    (lambda p: optim.NAdam(p, momentum_decay=-1), "momentum_decay must be"),
+    (lambda p: optim.RAdam(p, betas=(0.9, 1.0)), "a beta must be"),
+    (lambda p: optim.Lion(p, betas=0.9), "betas must be a list of numbers"),
+    (lambda p: optim.Lion(p, weight_decay=-1), "weight_decay must be"),
     (lambda p: optim.Adam([]), "empty"),
     (lambda p: optim.Adam([*p, p[0]]), "twice"),
     (lambda p: optim.Adam([{"params": p, "rate": 1}]), "unknown options .*: rate; Adam has lr"),

@@ -60,6 +60,30 @@ def test_a_run_in_which_a_momentum_is_changed_resumes_bit_for_bit(
     np.testing.assert_equal(c.state_dict(), a.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [(lambda m: optim.Adam(m, 0.05), "amsgrad"), (lambda m: optim.RMSprop(m, 0.01), "centered")],
+    ids=["amsgrad", "centered"],
+)
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_run_in_which_a_slot_is_asked_for_resumes_bit_for_bit(
+    make: Any, option: str, stop: int, tmp_path: Any
+) -> None:
+    def change(run: ldl.Run) -> None:
+        if run.epoch == 2:
+            run.optimizer.param_groups[0][option] = True
+
+    path = tmp_path / "run.ckpt"
+    whole, part, resumed = network(), network(), network()
+    a, b, c = (make(model) for model in (whole, part, resumed))
+    fit(whole, a, 5, {}, callbacks=[change])
+    fit(part, b, stop, {}, callbacks=[change], checkpoint=path)
+    fit(resumed, c, 5, {}, callbacks=[change], checkpoint=path, resume=True)
+    np.testing.assert_equal(weights(resumed), weights(whole))
+    np.testing.assert_equal(c.state_dict(), a.state_dict())
+    assert f"0.{option}" in a.state_dict()["slots"]
+
+
 @pytest.mark.parametrize("make", MAKES)
 def test_states_from_before_and_after_a_momentum_are_taken(make: str) -> None:
     model = network()

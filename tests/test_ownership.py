@@ -16,6 +16,7 @@ import ldl
 from catalog import LOSSES, ROWS, named
 from fake_device import fixture
 from ldl import data, nn, optim, random
+from ldl.data.cuts import Cuts
 
 fake = fixture
 
@@ -369,10 +370,10 @@ def test_a_noise_that_writes_to_its_input_spoils_no_target(kind: Any, record: bo
 @pytest.mark.parametrize("order", [None, np.array([3, 1, 2])])
 def test_batches_are_the_consumers_own(noise: Any, order: Any) -> None:
     x, y = X.copy(), X + 1
-    backend = ldl.get_backend("numpy")
+    backend, cuts = ldl.get_backend("numpy"), Cuts(len(x if order is None else order), 2)
     for samples in (data.Arrays(x, y, noise), data.Arrays(x, noise=noise)):
         placed = samples.place(backend, "float32", False)
-        for a, b in placed.batches(backend, 2, order, random.Stream(0, random.NOISE)):
+        for a, b in placed.batches(backend, cuts, order, random.Stream(0, random.NOISE)):
             spoil(a, b)
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(y, X + 1)

@@ -1,4 +1,4 @@
-"""The examples of the README run as they stand, and what it lists is what there is."""
+"""The examples of the README and of the guide run as they stand, and what is listed is there."""
 
 import re
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 import ldl
+from ldl import plots
 from ldl.cli import main
 from ldl.train import metrics
 
-README = Path(__file__).parent.parent / "README.md"
-TEXT = README.read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+TEXT = README + (ROOT / "docs/guide.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
@@ -22,7 +24,7 @@ def run(block, name):
 
 
 def test_every_example_has_a_test():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 6
 
 
 def test_the_first_example_denoises(tmp_path, monkeypatch, capsys):
@@ -71,6 +73,20 @@ def test_the_fourth_example_classifies_and_resumes(tmp_path, monkeypatch):
     assert again["history"]["seconds"] == first["history"]["seconds"], "it trained anew"
 
 
+def test_the_fifth_example_reads_images_and_rows(capsys):
+    names = run(BLOCKS[4], "images")
+    found = re.findall(r"'accuracy': ([\d.]+)", capsys.readouterr().out)
+    assert len(found) == 2
+    assert min(map(float, found)) > 0.96
+    assert names["model"].predict(names["x"][0][None]).shape == (1, 10)
+
+
+def test_the_sixth_example_is_at_home_in_scikit_learn(capsys):
+    values = run(BLOCKS[5], "estimators")
+    assert float(capsys.readouterr().out) > 0.9
+    assert values["codes"].shape == (1797, 8)
+
+
 # ---- what there is -------------------------------------------------------------------------------
 
 
@@ -101,8 +117,10 @@ def test_what_is_listed_is_what_there_is():
     assert optimizers == public(optim, optim.Optimizer, "Optimizer")
     assert set(names["schedules"]) == public(optim, optim.Schedule, "Schedule")
     assert set(names["noises"]) == public(data, data.Noise, "Noise")
-    assert {f'"{name}"' for name in metrics._NAMED} == set(names["metrics"]) - {"ldl.Metric"}
-    for name in (*names["callbacks"], *names["training"], "ldl.Metric"):
+    own = {"ldl.Metric", "ldl.EpochMetric"}
+    assert {f'"{name}"' for name in metrics._NAMED} == set(names["metrics"]) - own
+    assert set(names["pictures"]) == set(plots.__all__) - {"save"}
+    for name in (*names["callbacks"], *names["training"], *own):
         assert hasattr(ldl, name.removeprefix("ldl."))
 
 
@@ -116,7 +134,9 @@ def test_the_initialisers_listed_are_those_there_are():
 
 def test_the_commands_of_the_readme_have_such_options(capsys):
     """Each `ldl` line parses: it is tried with an option that the command then refuses."""
-    lines = re.findall(r"^ldl (?:denoise|apply).*?(?=  |$)", TEXT, flags=re.MULTILINE)
+    lines = re.findall(
+        r"^ldl (?:denoise|apply|train|predict) .*?(?=  |$)", TEXT, flags=re.MULTILINE
+    )
     lines += re.findall(r"`ldl (?=denoise --)(.*?)`", TEXT)
     assert len(lines) > 4
     for line in lines:
@@ -124,3 +144,17 @@ def test_the_commands_of_the_readme_have_such_options(capsys):
         assert main([*words, "--nothing-of-that-name"]) in (0, 2)
         said = capsys.readouterr()
         assert "no such option: --nothing-of-that-name" in said.err or "usage:" in said.out, line
+
+
+def test_the_readme_is_short_and_its_links_hold():
+    assert len(README.splitlines()) < 120
+    links = re.findall(r"\]\(([^)]*)\)", README)
+    assert len(links) > 5
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readmes_figures_are_the_guides():
+    rows = re.findall(r"^\| .*\*\*.* \|$", README, flags=re.MULTILINE)
+    assert len(rows) == 6
+    assert all(row in TEXT.removeprefix(README) for row in rows)

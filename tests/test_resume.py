@@ -20,6 +20,7 @@ Y = rng.random((40, 2)).astype("float32")
 def run(path: Any, resume: bool = False, **changes: Any) -> tuple[nn.Sequential, ldl.History]:
     ldl.manual_seed(1)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 2))
+    model.to(dtype=changes.pop("dtype", "float32"))
     draws = model[1].stream.seed, model[1].stream.draw
     build = changes.pop("build", lambda m: optim.Adam(m, lr=0.01, schedule=optim.CosineLR(50)))
     settings: dict[str, Any] = {
@@ -52,6 +53,7 @@ def grouped(model: Any) -> Any:
 
 
 OTHER: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "type": ({"dtype": "float64"}, ("type 'float32' in the file, 'float64' here",)),  # case 19
     "batch size": ({"batch_size": 10}, ("batch_size 8 in the file, 10 here",)),
     "seed": ({"seed": 3}, ("seed 0 in the file, 3 here",)),
     "loss": ({"loss": nn.MSELoss("mean")}, ("loss", "batchmean", "'mean'")),

@@ -11,7 +11,7 @@ import cuda_host
 import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
-from ldl.compiler.operations import Op, Ref, Value
+from ldl.compiler.operations import BEGIN_SUM, Op, Ref, Value
 from ldl_cupy.streams import AT_ONCE, beside
 
 
@@ -66,6 +66,13 @@ def played(ops: list[Op]) -> list[Any]:
 def test_products_that_nothing_reads_are_put_aside_but_for_the_last() -> None:
     ops, _ = backward(3)
     want = ["aside", "matmul", "loop", "aside", "matmul", "loop", "matmul", 1, 2]
+    assert played(ops) == want
+
+
+def test_sums_over_ranks_are_made_beside_what_follows() -> None:
+    ops, (dw, *_) = backward(3)
+    ops.insert(1, Op(lambda *arrays: None, (dw,), (dw,), ufunc=BEGIN_SUM, partial_write=True))
+    want = ["matmul", "aside", "matmul", "loop", "aside", "matmul", "loop", "matmul", 1, 2]
     assert played(ops) == want
 
 

@@ -49,7 +49,7 @@ def fit(model: Any, epochs: int, **options: Any) -> None:
 
 
 def test_the_idiom_is_in_the_docstring() -> None:
-    assert "self.mean = nn.Parameter(nn.init.zeros((n,)), requires_grad=False)" in nn.Module.__doc__
+    assert "self.mean = nn.Buffer(nn.init.zeros((n,)))" in nn.Module.__doc__
     assert "self.mean.data[...]" in nn.Module.__doc__
 
 

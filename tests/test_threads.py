@@ -354,3 +354,83 @@ print(good, own_threads())
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_fork_waits_for_programs_and_its_child_starts_threads_of_its_own() -> None:
     assert run(FORK) == ["20", "2"]
+
+
+FIRST = """
+import sys
+sys.setswitchinterval(1e-6)
+threads.threads()
+held, most = [], 0
+for _ in range(10):
+    barrier, found = threading.Barrier(16), []
+
+    def ask():
+        barrier.wait()
+        found.append(threads.address())
+
+    others = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in others:
+        thread.start()
+    for thread in others:
+        thread.join()
+    held.append(threads._memory())
+    threads._memory.cache_clear()
+    threads._started.clear()
+    most = max(most, len(set(found)))
+print(most)
+"""
+
+
+def test_threads_that_come_first_at_once_make_one_pool() -> None:
+    assert run(FIRST) == ["1"]
+
+
+ALWAYS_BUSY = """
+import ctypes
+from ldl_numpy import player
+sleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value
+played = np.array([1, sleep, 200_000, 1])
+play, to_play, pool_at = player.players()[0], played.ctypes.data, threads.address()
+ended, stop = [], threading.Event()
+
+def go_on():
+    while not stop.is_set() and len(ended) < 40:
+        play(to_play, pool_at)
+        ended.append(1)
+
+for _ in range(4):
+    threading.Thread(target=go_on).start()
+    time.sleep(0.05)
+before = len(ended)
+child = os.fork()
+if not child:
+    os._exit(0)
+print(len(ended) - before)
+os.waitpid(child, 0)
+stop.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_fork_waits_for_the_programs_that_run_and_for_no_further_ones() -> None:
+    """Four threads go from program to program, each of 0.2 s, so that one of them always plays."""
+    assert int(*run(ALWAYS_BUSY)) <= 8
+
+
+ENDS = """
+import numpy as np, ldl
+from ldl import nn, optim
+from ldl_numpy import pool
+pool.TRIES = 10**12  # the pool's threads look for work for ever, also while Python ends
+model = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512))
+step = ldl.TrainStep(model, nn.MSELoss(), optim.Adam(model))
+x = np.ones((128, 512), np.float32)
+for _ in range(3): step(x, x)
+"""
+
+
+def test_a_process_may_end_while_the_pools_threads_look_for_work() -> None:
+    env = {**os.environ, "PYTHONPATH": FOLDERS, "LDL_THREADS": "4"}
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", ENDS], env=env, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")

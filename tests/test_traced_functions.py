@@ -47,6 +47,8 @@ def truths(xp: Any, m: Any, x: Any) -> Any:
         (y ^ z) * 2,
         xp.logical_not(x) * 1.0,
         xp.logical_and(x, y) * 1.0,
+        xp.where(y, True, False),
+        xp.where(y, False, True) * x,
     )
 
 
@@ -187,6 +189,10 @@ def spreads(xp: Any, m: Any, x: Any) -> Any:
         xp.mean(y, axis=(0, 2), keepdims=True),
         (x * 100).astype("float16").var(axis=1),
         (x * 10).astype("int64").std(axis=0),
+        x.var(axis=0, dtype="float16").astype("float32").round(2),
+        x.astype("float64").std(axis=1, dtype="float32"),
+        xp.mean(x, axis=0, dtype="float64"),
+        x[:0].mean(axis=1),
         (x - x.mean(axis=-1, keepdims=True)) / xp.sqrt(x.var(axis=-1, keepdims=True) + 1e-5),
     )
 
@@ -202,6 +208,7 @@ def sums_of_products(xp: Any, m: Any, x: Any) -> Any:
         xp.dot(x.T, w),
         xp.linalg.norm(x),
         xp.linalg.norm(x, axis=1, keepdims=True),
+        xp.linalg.diagonal(x.reshape(2, 3, 4)) * 2,
         xp.cumsum(x, axis=0)[::-1],
         x.prod(axis=1),
     )

@@ -242,6 +242,26 @@ def diagonal_and_changed(xp: Any, m: Any, x: Any) -> Any:
     return view * 2, x.diagonal(1)
 
 
+def arrays_of_numbers(xp: Any, m: Any, x: Any) -> Any:
+    s = x.sum()
+    made = [s.reshape(1), s[None], xp.expand_dims(s, 0), xp.atleast_1d(s), xp.asarray(s)]
+    t, u = s.astype("float64"), s.copy()
+    before = t, u
+    t += 1
+    u += 1
+    a = x.max()[None]
+    a *= 2
+    return s, *made, xp.broadcast_to(s, (2, 3)) * 2, t, u, *before, a
+
+
+def vectors_of_what_lies_apart(xp: Any, m: Any, x: Any) -> Any:
+    y = x * 1
+    apart, back, row, turned = y[0, ::2].ravel(), y[1, ::-1].ravel(), y[2:4].ravel(), y.T.ravel()
+    for view in (apart, back, row, turned):
+        view += 1
+    return y, apart, back, row, turned, xp.ravel(y[::2, 0]) * 2
+
+
 def parameter_views(xp: Any, m: Any, x: Any) -> Any:
     w = m.w.data
     return x + w.T.reshape(6, 4), x @ w.T, w[::-1] * x, w.reshape(3, 8).T.reshape(-1) * 2
@@ -275,6 +295,27 @@ def a_reshape_that_may_copy_is_written(x: Any, xp: Any) -> Any:
     return y * 2
 
 
+def one_of_two_reshapes_that_may_copy_is_written(x: Any, xp: Any) -> Any:
+    y = xp.tanh(x.T)
+    first, second = y.T.reshape(-1), y.T[:3].reshape(-1)
+    first += 1
+    return second * 2
+
+
+def an_array_of_a_number_is_written(x: Any, xp: Any) -> Any:
+    s = x.sum()
+    a = s[None]
+    a += 1
+    return s * a
+
+
+def one_of_two_arrays_of_a_number_is_written(x: Any, xp: Any) -> Any:
+    s = x.sum()
+    a, b = xp.atleast_1d(s), xp.asarray(s)
+    a += 1
+    return b * 2
+
+
 def input_changed(x: Any, xp: Any) -> Any:
     x *= 2
     return x + 1
@@ -284,6 +325,32 @@ def sum_in_an_array_of_ones_own(x: Any, xp: Any) -> Any:
     total = np.zeros((6, 4), "float32")
     np.add(total, x, out=total)
     return total + x
+
+
+def ones_own_array_changed_on_the_way(x: Any, xp: Any) -> Any:
+    row = np.ones(4, "float32")
+    y = x * row
+    row[1] = 3
+    return y + x * row
+
+
+def ones_own_array_changed_afterwards(x: Any, xp: Any) -> Any:
+    below = xp.tri(4, dtype="float32")
+    y = x @ below
+    below[2, 2] = 9
+    return y
+
+
+def counted(x: Any, xp: Any) -> Any:
+    return xp.bincount((x[:, 0] * 9 + 9).astype("int64")) / 2
+
+
+def without_some(x: Any, xp: Any) -> Any:
+    return xp.delete(x, (xp.abs(x[:2, 0]) * 5).astype("int64"), axis=0) * 2
+
+
+def averaged_in_whole_numbers(x: Any, xp: Any) -> Any:
+    return x.mean(axis=0, dtype="int64")
 
 
 def written_by_a_function(x: Any, xp: Any) -> Any:
@@ -320,6 +387,56 @@ REFUSED = [f for f in REFUSED if f.__code__.co_varnames[:2] == ("x", "xp")]
 def test_left_to_the_layers_own_code(function: Any, way: str, monkeypatch: Any) -> None:
     with gathered(way, monkeypatch) as backend, pytest.warns(UserWarning, match="layer by layer"):
         assert not compared(lambda xp, m, x: function(x, xp), backend)
+
+
+@pytest.mark.parametrize("reads", [lambda x, held: x * held, lambda x, held: held])
+def test_what_another_trace_left_in_a_global_is_not_read(reads: Any) -> None:
+    left: list[Any] = []
+    x = next(inputs())
+    backend, parts = ldl.get_backend(), (nn.Identity(),)
+    assert backend.record(lambda m, x: (left.append(x * 2) or x * 3,), parts, (x,)).played
+    assert not backend.record(lambda m, x: (reads(x, left[0]),), parts, (x,)).played
+
+
+def test_a_number_is_not_written_to() -> None:
+    def function(module: Any, x: Any) -> Any:
+        total = x.sum()
+        total[...] = 1
+        return (x + total,)
+
+    recording = ldl.get_backend().record(function, (nn.Identity(),), (next(inputs()),))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        recording(next(inputs()))
+
+
+class Square:
+    """A ufunc of one's own: a cube, by the name of one of NumPy's."""
+
+    __name__, nout, signature = "square", 1, None
+    resolve_dtypes = np.square.resolve_dtypes
+
+    def __call__(self, x: Any, out: Any = None) -> Any:
+        return np.power(x, 3, out=out)
+
+
+def test_a_function_is_not_known_by_its_name_alone() -> None:
+    cube = Square()
+
+    def function(module: Any, x: Any) -> Any:
+        return (x.__array_ufunc__(cube, "__call__", x) * 2,)
+
+    x = next(inputs())
+    recording = ldl.get_backend().record(function, (nn.Identity(),), (x,))
+    assert recording.played
+    np.testing.assert_allclose(recording(x)[0], x**3 * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (2, 4, 5)])
+def test_a_column_is_multiplied_by_rows_alone(shape: Any) -> None:
+    x, w = np.ones((4, 1), "float32"), np.ones(shape, "float32")
+    recording = ldl.get_backend().record(lambda m, x, w: (x @ w,), (nn.Identity(),), (x, w))
+    with pytest.raises(ValueError, match="mismatch in its core dimension"):
+        recording(x, w)
 
 
 CHOICES: dict[str, Callable[[Any, int], Any]] = {

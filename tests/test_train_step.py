@@ -15,8 +15,10 @@ import pytest
 import ldl
 import ldl_numpy
 from catalog import LOSSES, ROWS, named
+from catalog_optimizers import OPTIMIZERS
 from ldl import nn, optim
 from ldl.nn import changes
+from ldl.optim import optimizer as optim_optimizer
 from ldl.train.undo import streams_of
 from ldl_numpy.record import PlannedStep
 
@@ -123,17 +125,6 @@ def test_every_loss_steps_as_its_own_code_does(row: Any, how: str) -> None:
         assert_agree(played(x, t), own(x, t), how)
     assert_played(played)
     assert_same_model(played.model, own.model, how)
-
-
-OPTIMIZERS = {
-    "SGD": lambda m: optim.SGD(m, 0.1),
-    "Nesterov": lambda m: optim.SGD(m, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "RMSprop": lambda m: optim.RMSprop(m, 0.01, momentum=0.9, weight_decay=0.01),
-    "Adam": lambda m: optim.Adam(m, 0.01, weight_decay=0.01),
-    "AdamW, clipped, scheduled": lambda m: optim.AdamW(
-        m, 0.01, clip_norm=0.05, clip_value=0.02, schedule=optim.CosineLR(20)
-    ),
-}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
@@ -516,6 +507,24 @@ def test_averages_of_gradients_that_stopped_become_zero(optimizer: Any, how: str
         p.accumulate(np.zeros(2048, "float32"))
     for slot in made.state_dict()["slots"].values():
         assert not ((slot != 0) & (np.abs(slot) < np.finfo("float32").tiny)).any()
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.9, 0.99, 0.999])
+def test_averages_however_slow_do_not_hover_where_numbers_are_subnormal(
+    beta: float, how: str
+) -> None:
+    backend, tiny = ldl.get_backend("numpy"), np.finfo("float32").tiny
+    settle = backend.prepare("settle", (a := np.zeros(64, "float32"),), ())
+    a[...] = np.linspace(-40, 40, 64) * tiny
+    for step in range(4000):
+        if step > 3000:
+            assert not ((a != 0) & (np.abs(a) < tiny)).any(), step
+        a *= np.float32(beta)
+        if step % optim_optimizer.SETTLE == 0:
+            settle()
+    large = np.array([1e-29, -3.0, 1e38, np.inf], "float32")
+    backend.prepare("settle", (b := large.copy(),), ())()
+    np.testing.assert_allclose(b, large, rtol=1e-7)
 
 
 def test_an_attribute_that_changes_between_steps_is_seen(how: str) -> None:
