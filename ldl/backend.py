@@ -39,6 +39,8 @@ class Recording:
 
     played: ClassVar[bool] = False
     """Whether it is something else than the function itself."""
+    refused: ClassVar[bool] = False
+    """Whether it is the function itself since that could not be recorded."""
 
     def __init__(self, function: Callable[..., tuple[Array, ...]], parts: Sequence[Any]) -> None:
         self.function = function
@@ -51,6 +53,10 @@ class Recording:
     def valid(self) -> bool:
         """Whether the arrays behind it are still the ones that were recorded."""
         return True
+
+    def what_changed(self) -> str:
+        """Why it is not valid any more, in words."""
+        return "its parts change from step to step"
 
     def account(self) -> list[Any]:
         """Its operations, `ldl.compiler.account.Line`s, where it has any."""

@@ -76,7 +76,7 @@ def test_nothing_in_ldl_knows_a_backend_or_the_compiler(name: str) -> None:
 
 
 def test_the_compiler_knows_layers_and_the_backend_and_no_more() -> None:
-    small = {"ldl.random", "ldl.calm", "ldl.prepared", "ldl.arrays"}
+    small = {"ldl.random", "ldl.calm", "ldl.prepared", "ldl.arrays", "ldl.recordings"}
     assert known("ldl.compiler") - small == {"ldl.nn", "ldl.backend"}
 
 

@@ -7,6 +7,7 @@ what was noted down once and is read for ever shows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -391,11 +392,25 @@ def test_left_to_the_layers_own_code(function: Any, way: str, monkeypatch: Any) 
 
 @pytest.mark.parametrize("reads", [lambda x, held: x * held, lambda x, held: held])
 def test_what_another_trace_left_in_a_global_is_not_read(reads: Any) -> None:
-    left: list[Any] = []
+    left: SimpleQueue[Any] = SimpleQueue()  # which a trial does not look into
     x = next(inputs())
     backend, parts = ldl.get_backend(), (nn.Identity(),)
-    assert backend.record(lambda m, x: (left.append(x * 2) or x * 3,), parts, (x,)).played
-    assert not backend.record(lambda m, x: (reads(x, left[0]),), parts, (x,)).played
+    assert backend.record(lambda m, x: (left.put(x * 2) or x * 3,), parts, (x,)).played
+    assert not backend.record(lambda m, x: (reads(x, left.get()),), parts, (x,)).played
+
+
+@pytest.mark.parametrize("kind", ["bool", "int8", "uint8", "int64", "float32"])
+@pytest.mark.parametrize("exponent", [2, 2.0, 1, 3, 0.5, True])
+def test_powers_are_of_numpys_type(kind: str, exponent: Any) -> None:
+    def function(m: Any, x: Any) -> Any:
+        y = (x > 0.5) if kind == "bool" else (x * 9).astype(kind)
+        return (y**exponent,)
+
+    x = next(inputs())
+    (right,) = function(None, x)
+    (found,) = ldl.get_backend().record(function, (nn.Identity(),), (x,))(x)
+    assert found.dtype == right.dtype
+    np.testing.assert_allclose(found, right, rtol=1e-6)
 
 
 def test_a_number_is_not_written_to() -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from ldl.backend import Backend
 from ldl.compiler.backend import TracingBackend
-from ldl.compiler.facts import Facts, arrays_in
+from ldl.compiler.facts import Facts
+from ldl.compiler.holdings import Holdings
 from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Trace, Value
 from ldl.compiler.traced import Traced
 from ldl.nn.module import Differentiable, Module
@@ -35,13 +36,16 @@ def dry_run(
     CannotTraceError where they differ: the function counts, remembers, branches or rolls dice. All
     is computed where something that it calls cannot do with zeros.
     """
-    run = partial(DryRun, function, parts, inputs, host)
+    held = Holdings(function, parts, type(inputs[0]))
+    if held.restless:
+        raise CannotTraceError(held.restless[0])
+    run = partial(DryRun, function, parts, inputs, host, held)
     writable = computes = False
     while True:
         try:
             first = run(writable, computes)
             break
-        except (CannotTraceError, TimeoutError):  # a signal's handler may raise one anywhere
+        except (CannotTraceError, TimeoutError):
             raise
         except Exception as error:
             if not writable and isinstance(error, ValueError) and "read-only" in str(error):
@@ -69,16 +73,17 @@ class DryRun:
         parts: Sequence[Differentiable],
         inputs: Sequence[Any],
         host: HostOf,
+        held: Holdings,
         writable: bool,
         computes: bool = False,
     ) -> None:
         self.trace = trace = Trace(computes)
+        self.held = held
         self.writable = writable
         originals = inside(parts)
         self.originals = parameters_of(parts)
         streams = [v for part in originals for v in vars(part).values() if isinstance(v, Stream)]
-        arrays = [a for part in originals for a in arrays_in(vars(part), type(inputs[0]))]
-        arrays += [p.data for p in self.originals]
+        arrays = [*held.arrays, *[p.data for p in self.originals]]
         traced: dict[int, Any] = {id(a): Traced.wrap(trace, host(a), writable) for a in arrays}
         for p in self.originals:
             if p.grad_buffer is not None:
@@ -92,10 +97,16 @@ class DryRun:
         parameter: Any
         for parameter in self.parameters:
             parameter.has_grad = int(parameter.has_grad)  # a bool again once it is set
-        before = Facts(modules, self.parameters)
+        before = Facts(function, copies, modules, self.parameters)
         given = [Traced.wrap(trace, host(x)) for x in inputs]
-        results = function(*copies, *given)
-        before.settle()
+        try:
+            results = function(*copies, *given)
+            before.settle()
+        except TimeoutError:  # a signal's handler may raise one anywhere: it is the caller's
+            raise
+        except Exception:
+            before.put_back()
+            raise
         for array, _ in list(trace.brought.values()):
             trace.bring(array)
         if not all(isinstance(r, Traced) for r in results):
@@ -105,6 +116,12 @@ class DryRun:
         for r in results:
             r.check_read(trace)
         self.results = [r.ref for r in results]
+
+    def brings(self, table: Any) -> bool:
+        """Whether an array of the host is read where it lies, whenever this is played."""
+        brought = [array for array, _ in self.trace.brought.values()]
+        here = issubclass(self.held.kind, np.ndarray) and isinstance(table, np.ndarray)
+        return here and any(np.may_share_memory(array, table) for array in brought)
 
     def makes_gradients(self) -> bool:
         """Whether it needed memory for gradients that the parameters did not have; now they do."""

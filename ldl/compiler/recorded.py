@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter, is_
-from types import ModuleType
 from typing import Any, ClassVar
 from warnings import warn
 
-import numpy as np
-
-from ldl.backend import Backend, Recording
-from ldl.compiler.dryrun import DryRun, Function, inside, parameters_of
-from ldl.compiler.facts import marked_in
+from ldl.backend import Recording
+from ldl.compiler.code import LDL
+from ldl.compiler.dryrun import DryRun, Function, parameters_of
+from ldl.compiler.holdings import LARGEST, Watch, bytes_of
 from ldl.compiler.operations import CannotTraceError, Host
 from ldl.nn import changes
 from ldl.nn.module import Differentiable
+from ldl.recordings import SLOWER
 
 _BOUND = attrgetter("data", "grad_buffer", "requires_grad")
 
@@ -42,38 +41,37 @@ class Recorded(Recording):
         ]
         self._parameters = parameters
         self._bound = [*chain.from_iterable(map(_BOUND, parameters))]
-        modules = inside(parts)
-        marked = [x for part in modules for x in marked_in(part)]
-        self._attributes = [vars(x) for x in (*modules, *marked)]
-        self._recorded = [value for held in self._attributes for value in held.values()]
-        facts = [(held, n, value) for held in self._attributes for n, value in held.items()]
-        facts = [fact for fact in facts if fact[1] != "_arguments"]
-        inner = [_inside(value) for _, _, value in facts]
-        self._nested = [(held, _contents(held)) for held in inner if held is not None]
-        self._facts = [fact for fact in facts if fact[1] != "_kept"]
+        held = self._held = traced.held
+        self._always = Watch(x for x in held.watched if not _tells(x.thing))
+        self._marked = Watch(x for x in held.watched if _tells(x.thing))
+        self._tables = [each for each in held.tables if not traced.brings(each[0])]
+        for table, _, owner in self._tables:
+            if len(bytes_of(table)) > LARGEST:
+                raise CannotTraceError(f"reads numbers in {owner.name!r}, which is too large")
 
     def valid(self) -> bool:
-        """Whether parameters, modes and attributes are still those that were recorded."""
-        for nested, then in self._nested:
-            now = _contents(nested)
-            if len(now) != len(then) or not all(map(is_, now, then)):
+        """Whether parameters, modes, attributes and what code names are what was recorded."""
+        if not self._always.is_same():
+            return False
+        for table, held, _ in self._tables:
+            if bytes_of(table) != held:
                 return False
         mark = changes.mark
         if mark is not self._mark:
-            if not self._unchanged():
+            bound = chain.from_iterable(map(_BOUND, self._parameters))
+            if not (all(map(is_, bound, self._bound)) and self._marked.is_same()):
                 return False
             self._mark = mark
         return True
 
-    def _unchanged(self) -> bool:
-        bound = chain.from_iterable(map(_BOUND, self._parameters))
-        if not all(map(is_, bound, self._bound)):
-            return False
-        if sum(map(len, self._attributes)) == len(self._recorded):
-            values = chain.from_iterable(map(dict.values, self._attributes))
-            if all(map(is_, values, self._recorded)):
-                return True
-        return all([held.get(name) is value for held, name, value in self._facts])
+    def what_changed(self) -> str:
+        """The first thing that is not as it was."""
+        for found in self._held.changes():
+            return found.what().changes()
+        for table, held, owner in self._tables:
+            if bytes_of(table) != held:
+                return owner.changes("numbers in ")
+        return super().what_changed()
 
     def leave_flags(self) -> None:
         """Note which parameters have a gradient now."""
@@ -82,20 +80,15 @@ class Recorded(Recording):
                 p.has_grad = has_grad
 
 
-def _inside(value: Any) -> Any:
-    """What an attribute holds that may change while it stays the same object."""
-    if isinstance(value, (list, dict, set)):
-        return value
-    known = (changes.Marked, Backend, type, ModuleType, np.ndarray)
-    return None if isinstance(value, known) else getattr(value, "__dict__", None)
-
-
-def _contents(held: Any) -> tuple[Any, ...]:
-    return (*held, *held.values()) if isinstance(held, dict) else tuple(held)
+def _tells(x: Any) -> bool:
+    """Whether the mark is another one after every change of a thing's attributes."""
+    return isinstance(x, changes.Marked) and type(x).__module__.partition(".")[0] in LDL
 
 
 class Unplayed(Recording):
     """The function itself, which could not be recorded: said once, when it has run."""
+
+    refused: ClassVar[bool] = True
 
     def __init__(self, function: Function, parts: Sequence[Differentiable], why: str) -> None:
         super().__init__(function, parts)
@@ -118,7 +111,7 @@ class Unplayed(Recording):
         self._failed = False
         if not self._said:
             self._said = True
-            warn(f"the step runs layer by layer, which is slower: {self.why}", stacklevel=3)
+            warn(f"{SLOWER}: {self.why}", stacklevel=3)
         return results
 
 

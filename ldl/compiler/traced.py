@@ -168,6 +168,8 @@ class Traced(Views, NDArrayOperatorsMixin):
         return np.sqrt(self.var(*args, **kwargs))
 
     def __pow__(self, exponent: Any) -> Any:
+        if type(exponent) is int and exponent == 2 and self.dtype.kind in "biu":
+            return np.square(self)  # of truths NumPy makes small numbers, np.power large ones
         named = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}
         if type(exponent) in (int, float) and exponent in named and self.dtype.kind == "f":
             return named[exponent](self)

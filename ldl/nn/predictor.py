@@ -8,6 +8,7 @@ from typing import Any
 from ldl import caches
 from ldl.backend import Array, Recording
 from ldl.nn.module import Module, evaluated
+from ldl.recordings import Recordings
 
 
 class Predictor:
@@ -38,17 +39,17 @@ class Predictor:
         """The outputs for one sample or for a batch, in an array of their own."""
         held = self._local.__dict__.get("recordings")
         if held is None:
-            held = self._local.recordings = caches.Cache(caches.PREDICTIONS)
+            held = self._local.recordings = Recordings(caches.PREDICTIONS)
         if type(x) is self.model.backend.array_type:
             array: Array = x
-            recording = held.get((array.shape, array.dtype))
-            if recording is not None and self._fits(recording):
+            recording = held.find((array.shape, array.dtype), self._fits)
+            if recording is not None:
                 return self._play(recording, x)
         x = self.model.backend.asarray(x, self.model.dtype_for(x))
-        recording = held.get((x.shape, x.dtype))
-        if recording is None or not self._fits(recording):
+        recording = held.find((x.shape, x.dtype), self._fits)
+        if recording is None:
             held.retain(self._fits)
-            recording = self._recorded(x)
+            recording = held.made(self.model.backend.record, _forward, (self.model,), (x,))
             held.put((x.shape, x.dtype), recording)
         return self._play(recording, x)
 
@@ -64,9 +65,6 @@ class Predictor:
         with self.model.backend.together():
             (y,) = recording(x)
         return y.copy()
-
-    def _recorded(self, x: Array) -> Recording:
-        return self.model.backend.record(_forward, (self.model,), (x,))
 
 
 def _forward(model: Module, x: Array) -> tuple[Array]:

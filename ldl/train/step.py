@@ -19,6 +19,7 @@ from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
 from ldl.random import Share, Stream, shared
+from ldl.recordings import Record, Recordings
 from ldl.train.arguments import check_parts
 from ldl.train.gradients import (
     Corruption,
@@ -82,7 +83,7 @@ class TrainStep:
         self._corruption = Corruption(noise, stream, model)
         self._apart = False
         """Whether x is corrupted before what is recorded, which cannot hold the noise."""
-        self._recordings = caches.Cache(caches.STEPS)
+        self._recordings = Recordings(caches.STEPS)
         self._applies = optimizer.has_kernel
         self._others: list[Parameter] = []
         """What the optimizer moves in other steps: not the model's."""
@@ -94,7 +95,7 @@ class TrainStep:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what was recorded of this model: a copy records its own."""
-        own = caches.Cache(caches.STEPS), caches.Cache(caches.UPDATES)
+        own = Recordings(caches.STEPS), caches.Cache(caches.UPDATES)
         made = dict(zip(("_recordings", "_keeps"), own, strict=True))
         return {**vars(self), **made, "_losses": None, "output": None}
 
@@ -255,8 +256,8 @@ class TrainStep:
         key += () if self._ranks is None else (self._ranks.empty,)
         for w in weights:
             key += (w.shape, w.dtype, w is x, w is y)
-        recording: Recording | None = self._recordings.get(key)
-        if recording is None or not self._fits(recording):
+        recording = self._recordings.find(key, self._fits)
+        if recording is None:
             self.optimizer.pack()
             own = set(map(id, self.model.parameters()))
             moved = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -284,11 +285,12 @@ class TrainStep:
             function = partial(scaled_by_last, function)
         elif scale != 1:
             function = partial(function, scale=scale)
-        record = self.model.backend.record if self.record else unrecorded
+        made = partial(self._recordings.made, self.model.backend.record)
+        record: Record = made if self.record else unrecorded
         if self._corruption.noise is not None and not self._apart:
             noisy, parts = partial(corrupted, function), (self.model, self.loss, self._corruption)
             recording = record(noisy, parts, given)
-            if recording.played or not self.record:
+            if not recording.refused:
                 return recording
             self._apart = True
         if self._apart and x is y:
