@@ -105,6 +105,17 @@ def images() -> nn.Module:
     )
 
 
+def normalised() -> nn.Module:
+    """Statistics of whole batches, of features and of channels, in branches too."""
+    return nn.Sequential(
+        *(nn.Linear(12, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2)),
+        *(nn.Reshape(4, 4, 1), nn.Conv2d(1, 4, 3, padding=1, bias=False)),
+        nn.Parallel(nn.BatchNorm2d(4, momentum=None), nn.BatchNorm2d(4, affine=False)),
+        *(nn.Tanh(), nn.InstanceNorm(8, track_running_stats=True)),
+        *(nn.Flatten(), nn.Linear(128, 12)),
+    )
+
+
 def sequences() -> nn.Module:
     """Recurrent layers with dropout between them, and attention with dropout."""
     return nn.Sequential(
@@ -188,6 +199,18 @@ PLANS: dict[str, Plan] = {
         "how": {"metrics": ["accuracy"]},
     },
     "images": {"model": images, "data": NOISY, "loss": nn.MSELoss(), "how": {}},
+    "statistics of batches": {
+        "model": normalised,
+        "data": NOISY,
+        "loss": nn.MSELoss(),
+        "how": {"validation": X[:37], "batch_size": 9, "steps_per_launch": 2},
+    },
+    "statistics of batches, by weight": {
+        "model": normalised,
+        "data": (X[:32], X[:32] ** 2, WEIGHTS[:32]),
+        "loss": nn.MSELoss(),
+        "how": {"batch_size": 10, "steps_per_launch": 2},
+    },
     "sequences": {  # a bias of keys has no gradient, of whose rounding Adam would make steps
         "model": sequences,
         "data": NOISY,
@@ -252,7 +275,7 @@ def steps(world: World | None, dtype: str) -> Found:
     }
 
 
-ON_DEVICE = ("several steps at once", "labels that are ignored")
+ON_DEVICE = ("several steps at once", "labels that are ignored", "statistics of batches")
 
 
 @scenario
@@ -264,7 +287,7 @@ def on_device(world: World | None) -> Found:
     backend, step_of_ranks.PIECE = CudaOnHost(), 64
     with ldl.use_backend(backend):
         for name in ON_DEVICE:
-            plan = PLANS[name] | {"how": {"batch_size": 25, "steps_per_launch": 2}}
+            plan = PLANS[name] | {"how": {"batch_size": 24, "steps_per_launch": 2}}
             given = trained(plan, "float32", world)
             found |= {f"{name}/{k}": np.asarray(v) for k, v in given.items()}
     log = " ".join(backend.connection.log)
@@ -273,6 +296,12 @@ def on_device(world: World | None) -> Found:
 
 
 # ---- what goes wrong ---------------------------------------------------------------------------
+
+
+class Mixed(nn.Identity):
+    """Mixes the samples of a batch in a way of its own."""
+
+    mixes_samples = True
 
 
 def simple(world: World | None, epochs: int = 2, **changed: Any) -> ldl.History:
@@ -321,9 +350,14 @@ def differing(world: World) -> Found:
     except ldl.distributed.RanksDifferError as error:
         found["batches"] = str(error)
     try:
-        simple(world, model=lambda: nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 12)))
+        simple(world, model=lambda: nn.Sequential(Mixed(), nn.Linear(12, 12)))
     except ValueError as error:
-        found["batch norm"] = str(error)
+        found["mixed samples"] = str(error)
+    try:
+        model = nn.BatchNorm1d(12, track_running_stats=False)
+        ldl.evaluate(model, (X[:50], X[:50]), nn.MSELoss(), world=world)
+    except ValueError as error:
+        found["statistics in eval mode"] = str(error)
     try:
         simple(world, lr=1e30, epochs=5, model=wider)
     except ldl.DivergedError as error:

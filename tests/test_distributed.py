@@ -102,7 +102,8 @@ def test_ranks_that_do_not_agree_are_told_so_before_the_first_step(tmp_path: Pat
         assert "the ranks do not agree" in said, name
         assert "on rank 0" in said, name
         assert "on rank 1" in said, name
-    assert "BatchNorm1d(12)" in str(found.pop("batch norm"))
+    assert "Mixed() looks at a whole batch" in str(found.pop("mixed samples"))
+    assert "statistics of a batch in eval mode" in str(found.pop("statistics in eval mode"))
     assert "is not finite at epoch" in str(found.pop("all diverge"))
     assert str(found.pop("first rank's")) == "RanksDifferError"  # what the second rank got
     assert not found

@@ -184,3 +184,18 @@ def test_a_normalisation_and_its_backward_are_few_loops(name: str) -> None:
     assert recording.played, recording.why
     assert set(recording._plan.does) == {"loop"}
     assert len(recording._plan.does) <= most
+
+
+@pytest.mark.parametrize("weight", [None, np.linspace(0, 1, 24)])
+def test_a_net_whose_statistics_are_always_the_batchs_is_fitted(weight: Any) -> None:
+    ldl.manual_seed(0)
+    norm = nn.BatchNorm1d(6, track_running_stats=False)
+    model = nn.Sequential(nn.Linear(4, 6), norm, nn.Tanh(), nn.Linear(6, 2))
+    history = ldl.fit(
+        *(model, (X, Y), nn.MSELoss(), optim.Adam(model, 0.05), 20),
+        batch_size=8,
+        sample_weight=weight,
+        validation=(X, Y),
+    )
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["val_loss"][-1] < history["val_loss"][0]

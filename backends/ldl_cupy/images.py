@@ -16,7 +16,7 @@ import numpy as np
 
 from ldl.backend import Window
 from ldl.compiler.backend import KernelCall
-from ldl.compiler.operations import BEGIN_SUM, Op, Ref, Value
+from ldl.compiler.operations import BETWEEN_RANKS, Op, Ref, Value
 from ldl.compiler.views import copy_into
 from ldl_cupy.launch import BLOCK, GRID, Launcher, blocks, kind_of, power_of_two
 
@@ -83,7 +83,7 @@ def with_products(ops: list[Op], windows: Windows) -> list[Op]:
     made = {"conv": _conv, "conv_weight": _conv_weight, "conv_input": _conv_input}
     done: list[Op] = []
     for op in ops:
-        if not isinstance(op.run, KernelCall) or op.ufunc in ("take", BEGIN_SUM):
+        if not isinstance(op.run, KernelCall) or op.ufunc in {"take", *BETWEEN_RANKS}:
             done.append(op)
             continue
         straight = [_straight(x) for x in op.inputs]

@@ -15,7 +15,7 @@ import numpy as np
 from ldl.compiler.backend import Draw
 from ldl.compiler.fuse import fuse
 from ldl.compiler.loops import Loop
-from ldl.compiler.operations import BEGIN_SUM, Op, Ref, Value
+from ldl.compiler.operations import BETWEEN_RANKS, Op, Ref, Value
 from ldl.precision import get_matmul_precision
 from ldl.random import WORDS
 from ldl_cupy.bf16 import with_bf16
@@ -108,7 +108,8 @@ class Kernels:
             return op
         run = self._known(op)
         done = op if run is None else Op(run, op.inputs, op.outputs, ufunc=op.ufunc)
-        if not (isinstance(op.run, Draw) or op.ufunc.startswith(("matmul", BEGIN_SUM))):
+        sent = op.ufunc in BETWEEN_RANKS
+        if not (sent or isinstance(op.run, Draw) or op.ufunc.startswith("matmul")):
             self._try(done)
         return done
 

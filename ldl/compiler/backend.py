@@ -10,7 +10,16 @@ import numpy as np
 
 from ldl import random
 from ldl.backend import Backend, DType, Window, get_backend
-from ldl.compiler.operations import BEGIN_SUM, CannotTraceError, Host, Op, Ref, Trace, Value
+from ldl.compiler.operations import (
+    BEGIN_SUM,
+    SUM_RANKS,
+    CannotTraceError,
+    Host,
+    Op,
+    Ref,
+    Trace,
+    Value,
+)
 from ldl.compiler.traced import Traced
 from ldl.compiler.views import copy_into, filled, has_traced, plain
 
@@ -67,6 +76,9 @@ class KernelCall:
 
     def _begin_sum(self, backend: Any, *arrays: Host) -> None:
         self.settings[0].begin()
+
+    def _sum_ranks(self, backend: Any, array: Any, *same: Any) -> None:
+        self.settings[0](array)
 
     def _add_rows(self, backend: Any, rows: Host, index: Host, out: Host) -> None:
         backend.add_rows(rows, index, out)
@@ -192,11 +204,18 @@ class TracingBackend(Backend):
 
     def begin_sum(self, arrays: list[Any], piece: Any) -> None:
         """An operation that changes them all, at a time that it chooses."""
+        self._between_ranks(BEGIN_SUM, arrays, piece)
+
+    def sum_ranks(self, array: Any, add_up: Any) -> None:
+        """An operation that changes it; nothing is sent while this is a trace."""
+        self._between_ranks(SUM_RANKS, [array], add_up)
+
+    def _between_ranks(self, name: str, arrays: list[Any], told: Any) -> None:
         for array in arrays:
             array.check_written()
-        refs, settings = tuple(array.ref for array in arrays), (piece,)
-        run = KernelCall(BEGIN_SUM, settings)
-        op = Op(run, refs, refs, ufunc=BEGIN_SUM, partial_write=True, settings=settings)
+        refs, settings = tuple(array.ref for array in arrays), (told,)
+        run = KernelCall(name, settings)
+        op = Op(run, refs, refs, ufunc=name, partial_write=True, settings=settings)
         self.trace.ops.append(op)
 
     def _call(

@@ -16,7 +16,7 @@ from typing import Any
 
 from ldl.compiler.flat import fits
 from ldl.compiler.loops import Loop, Step, on_numbers, shape_of
-from ldl.compiler.operations import BEGIN_SUM, Op, Ref, Value
+from ldl.compiler.operations import BETWEEN_RANKS, Op, Ref, Value
 
 
 def fuse(
@@ -84,7 +84,7 @@ class _Fusing:
         touched = [loop for loop in self.open if _meets(loop, reads, writes)]
         if (
             shape is None
-            and op.ufunc != BEGIN_SUM
+            and op.ufunc not in BETWEEN_RANKS
             and _put_off(op, reads, writes, touched, follows)
         ):
             return

@@ -11,8 +11,11 @@ import numpy as np
 
 Host = np.ndarray[Any, np.dtype[Any]]
 
-BEGIN_SUM = "begin_sum"
-"""The operation that sends gradients to other processes: in one order on all of them."""
+BEGIN_SUM, SUM_RANKS = "begin_sum", "sum_ranks"
+"""The operations that send gradients to other processes, and that sum what they wait for: in one
+order on all of them."""
+
+BETWEEN_RANKS = frozenset({BEGIN_SUM, SUM_RANKS})
 
 
 class CannotTraceError(Exception):

@@ -1,12 +1,25 @@
-"""Kernels: rows that are taken and added, and random numbers."""
+"""Kernels: rows that are taken and added, sums over processes, and random numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ldl import random
 from ldl.kernels.types import Array, DType
+
+
+class Pool(NamedTuple):
+    """The processes that share a batch: this one's rows, and what sums an array over all."""
+
+    share: random.Share
+    add_up: Callable[[Array], None]
+
+
+pooling: ContextVar[Pool | None] = ContextVar("ldl_pooling", default=None)
+"""With whom this thread shares the batch of its step; None where it is whole here."""
 
 
 class Data:
@@ -29,6 +42,28 @@ class Data:
         """out[index[t]] += rows[t] for each row t, for `index` (T,) of integers, none too large."""
         self.xp.add.at(out, index, rows)
         return out
+
+    def pooled(self, mean: Array) -> Array:
+        """A batch's mean, of that over the rows which are here: Σ_r n_r m_r / Σ_r n_r over ranks r.
+
+        The mean itself where the batch is whole here.
+        """
+        pool = pooling.get()
+        if pool is None:
+            return mean
+        _, here, whole = pool.share
+        part = mean * (here / whole) if here else self.xp.zeros(mean.shape, dtype=mean.dtype)
+        self.sum_ranks(part, pool.add_up)
+        return part
+
+    def rows(self, x: Array) -> int:
+        """How many rows the batch has of which x are those that are here."""
+        pool = pooling.get()
+        return len(x) if pool is None else pool.share.whole
+
+    def sum_ranks(self, array: Array, add_up: Callable[[Array], None]) -> None:
+        """An array becomes its sum over the ranks, by what they share a batch with."""
+        add_up(array)
 
     def begin_sum(self, arrays: list[Array], piece: Any) -> None:
         """Begin to add up over the ranks what these hold, which are all of a piece's gradients."""

@@ -15,6 +15,7 @@ class _BatchNorm(Running):
     """Each channel over the batch and its pixels."""
 
     mixes_samples = True
+    pools_ranks = True
     ndims: ClassVar[tuple[int, ...]]
     takes: ClassVar[str]
 
@@ -40,16 +41,19 @@ class _BatchNorm(Running):
         if known is not None:
             self.keep(*known, None)
             return self._affine(known[0])
-        count = prod(x.shape[:-1])
+        count = self.backend.rows(x) * prod(x.shape[1:-1])
         if count < 2:
             raise ValueError(
                 f"{self!r} has no variance of one value a channel, got {tuple(x.shape)}: train "
-                "with two samples at least, or call model.eval()"
+                "with two samples at least, or call model.eval() where it tracks statistics"
             )
         y, scale, centre, variance = self._normalised(x, axes)
         self.keep(y, scale, axes)
         self._follow(centre.reshape(-1), variance.reshape(-1), count)
         return self._affine(y)
+
+    def _mean(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return self.backend.pooled(super()._mean(x, axes))
 
     def backward(self, grad: Array) -> Array:
         """∂L/∂X; adds ∂L/∂γ and ∂L/∂β."""
@@ -65,7 +69,8 @@ class BatchNorm1d(_BatchNorm):
     Shapes: X and Y (N, C) or (N, L, C), γ, β (C,). In training μ and σ² are the batch's, σ² without
     Bessel's correction, and the running ones follow: r ← (1 - momentum) r + momentum (μ, or σ² with
     it), or with `momentum` None the mean of all batches' so far. In eval mode the running ones are
-    used. They are buffers, saved with the model.
+    used. They are buffers, saved with the model. Where several ranks share a batch, μ, σ² and means
+    of the gradient are those of all its rows.
     With G = ∂L/∂Y, D = γ G and X̂ = (X - μ) / √(σ² + ε), ∂L/∂X = (D - mean D - X̂ mean(D X̂)) / √(σ²
     + ε) in training, D / √(σ² + ε) in eval mode; ∂L/∂γ = Σ X̂ G, ∂L/∂β = Σ G.
 

@@ -20,6 +20,8 @@ class InstanceNorm(Running):
     used, for one pixel. (Ulyanov et al., arXiv:1607.08022.)
     """
 
+    pools_ranks = True
+
     def __init__(
         self,
         num_features: int,
@@ -45,9 +47,9 @@ class InstanceNorm(Running):
             )
         y, scale, centre, variance = self._normalised(x, axes)
         self.keep(y, scale, axes)
-        if len(x):
-            over = (0, *axes)
-            self._follow(centre.mean(axis=over), variance.mean(axis=over), count)
+        if self.running_mean is not None and self.training and len(x):
+            over, pooled = (0, *axes), self.backend.pooled
+            self._follow(pooled(centre.mean(axis=over)), pooled(variance.mean(axis=over)), count)
         return self._affine(y)
 
     def backward(self, grad: Array) -> Array:

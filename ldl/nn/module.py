@@ -61,6 +61,8 @@ class Module(Differentiable):
     entrances = ("forward", "backward")
     mixes_samples: bool = False
     """Whether in training an output depends on the batch's other samples too."""
+    pools_ranks: bool = False
+    """Whether it takes means over all ranks that share a batch, by `backend.pooled`."""
     takes_integers: bool = False
     """Whether inputs stay the integers that they are, as tokens do. A container's is its first
     layer's; a class of your own that is given tokens says True."""
@@ -269,6 +271,12 @@ def check_output(module: Module, y: Any) -> Array:
             f"{module.backend.name}"
         )
     return y
+
+
+def shape_of_output(model: Module, x: Array) -> tuple[int, ...]:
+    """The shape of what a model makes of one sample; of two, as one has no statistics."""
+    two = model.backend.xp.concatenate([x[:1], x[:1]])
+    return tuple(check_output(model, model.predict(two)).shape[1:])
 
 
 def check_gradient(layer: Module, grad: Array | None) -> Array:

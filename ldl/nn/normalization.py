@@ -46,11 +46,14 @@ class Normalization(Module):
 
     def _normalised(self, x: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
         """X̂, 1 / √(σ² + ε), μ and σ²."""
-        mean = x.mean(axis=axes, keepdims=True)
+        mean = self._mean(x, axes)
         centred = x - mean
-        variance = (centred * centred).mean(axis=axes, keepdims=True)
+        variance = self._mean(centred * centred, axes)
         scale = self._scale(variance)
         return centred * scale, scale, mean, variance
+
+    def _mean(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return x.mean(axis=axes, keepdims=True)
 
     def _share(self, grad: Array, y: Array) -> Array:
         """D; adds ∂L/∂γ and ∂L/∂β."""
@@ -64,8 +67,7 @@ class Normalization(Module):
 
     def _back(self, d: Array, y: Array, scale: Array, axes: tuple[int, ...]) -> Array:
         """∂L/∂X."""
-        mean = d.mean(axis=axes, keepdims=True)
-        along = (d * y).mean(axis=axes, keepdims=True)
+        mean, along = self._mean(d, axes), self._mean(d * y, axes)
         return scale * (d - mean - y * along)
 
 

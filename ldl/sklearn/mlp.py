@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from ldl import nn
 from ldl.backend import Array, Backend
+from ldl.nn.module import shape_of_output
 from ldl.numbers import positive_integer
 from ldl.sklearn.network import Network, dense
 
@@ -49,7 +50,7 @@ class MLP(Network):
             self._built(build, backend, x.dtype)
             if self.module is not None:
                 try:
-                    self._check_outputs(tuple(self.model_.predict(x[:1]).shape), outputs)
+                    self._check_outputs((1, *shape_of_output(self.model_, x)), outputs)
                 except BaseException:
                     del self.model_
                     raise

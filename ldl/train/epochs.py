@@ -11,6 +11,7 @@ from ldl.backend import Array
 from ldl.data.batching import Arrays, Data
 from ldl.data.cuts import parts_of
 from ldl.distributed.world import ALONE
+from ldl.nn.module import shape_of_output
 from ldl.random import NOISE, Stream
 from ldl.train.callbacks import Callback, Run
 from ldl.train.evaluation import check_targets, score
@@ -152,7 +153,7 @@ class Epochs:
         data = self.data
         if not isinstance(data, Arrays):
             return 0.0
-        self._outputs = (len(data), *self.run.model.predict(data.x[:1]).shape[1:])
+        self._outputs = (len(data), *shape_of_output(self.run.model, data.x))
         shares = self.run.loss.shares(self._outputs, data.y, data.sample_weight)
         if isinstance(shares, (int, float)):
             return shares / len(data)

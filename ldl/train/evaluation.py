@@ -10,7 +10,7 @@ from ldl.data.batching import Arrays, Data, as_data
 from ldl.data.cuts import parts_of
 from ldl.distributed.world import ALONE, World, stopping_all
 from ldl.nn.losses import Loss, check_weighable
-from ldl.nn.module import Module, check_output, evaluated
+from ldl.nn.module import Module, check_output, evaluated, shape_of_output
 from ldl.numbers import positive_integer
 from ldl.random import NOISE, Stream
 from ldl.train.metrics import AnyMetric, as_metrics
@@ -77,9 +77,21 @@ def score(
     world: World = ALONE,
 ) -> dict[str, Any]:
     """`evaluate` of data that is placed and, where it is whole, checked; waits only at the end."""
+    if world.size > 1:
+        check_apart(model)
     tally = Tally(model.backend, loss, metrics, place=place, world=world)
     evaluated(_count, tally, model, data, batch_size, seed)
     return tally.means()
+
+
+def check_apart(model: Module) -> None:
+    """ValueError for layers whose outputs in eval mode depend on the other samples of a batch."""
+    for name, module in model.named_modules():
+        if module.mixes_samples and getattr(module, "running_mean", ...) is None:
+            raise ValueError(
+                f"{name} = {module!r} takes the statistics of a batch in eval mode too, and each "
+                "rank has but its share: evaluate on one process, or let it track running ones"
+            )
 
 
 def _count(tally: Tally, model: Module, data: Data, batch_size: int, seed: int) -> None:
@@ -113,11 +125,10 @@ def check_targets(
     Returns the shape of the outputs. Where a loss has no value for some, those of `LOOK` samples
     are looked at, so that most mistakes show before the first step; else one's shape says all.
     """
-    looks = type(loss).check_input is not Loss.check_input
-    output = model.predict(x[: LOOK if looks else 1])
-    shape = (len(x), *output.shape[1:])
+    shape = (len(x), *shape_of_output(model, x))
     loss.check(shape, y)
-    loss.check_input(output)
+    if type(loss).check_input is not Loss.check_input:
+        loss.check_input(model.predict(x[:LOOK]))
     for metric in metrics:
         metric.check(shape, tuple(y.shape))
     return shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import index
 from typing import Any, Protocol
 
@@ -111,6 +112,16 @@ def gradients(
 ) -> tuple[Array]:
     """`with_output`, but for the output."""
     return (with_output(model, loss, x, *rest, scale=scale, pieces=pieces)[0],)
+
+
+def done_by_a_step(keep_output: bool, pieces: Sequence[Piece], scale: float | Array) -> Any:
+    """The function of (model, loss, *batch) that a step is; an array that scales goes in last."""
+    function: Any = with_output if keep_output else gradients
+    if pieces:
+        function = partial(function, pieces=pieces)
+    if not isinstance(scale, float):
+        return partial(scaled_by_last, function)
+    return function if scale == 1 else partial(function, scale=scale)
 
 
 def scaled_by_last(function: Any, model: Module, loss: Loss, *given: Array) -> tuple[Array, ...]:

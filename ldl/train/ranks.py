@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from ldl import caches
 from ldl.backend import Array
 from ldl.distributed.world import World
+from ldl.kernels.data import Pool, pooling
 from ldl.nn.losses import Loss, total
-from ldl.nn.module import Module, check_output
+from ldl.nn.module import Module, shape_of_output
 from ldl.optim.optimizer import Optimizer
-from ldl.random import Share
+from ldl.random import Share, shared
 from ldl.train.agreement import facts
 
 Scale = Array | float
@@ -47,8 +49,8 @@ class Ranks:
         self._first: int | None = None
         """Where the gradients end that are not sent in pieces; None where there are no pieces."""
         self._waits: list[Callable[[], Any]] = []
-        self.empty = False
-        """Whether this rank has no sample of the batch."""
+        self.share = Share(0, 0, 0)
+        """The rows of the batch of which the latest step was."""
 
     def __getstate__(self) -> dict[str, Any]:
         """All but where it found things: a copy finds its own."""
@@ -71,16 +73,14 @@ class Ranks:
     def scale(self, share: Share, x: Array, y: Array, *weights: Array) -> Scale:
         """s of the rows that a step follows on; one number where all samples count alike."""
         self.agree(())
-        self.empty = not share.here
+        self.share = share
         loss, backend = self.loss, self.model.backend
         if loss.reduction == "sum":
             self.denominator = 1.0
             return 1.0
         key = x.shape[1:], x.dtype
         if key not in self._outputs:
-            self._outputs[key] = tuple(check_output(self.model, self.model.predict(x[:1])).shape)[
-                1:
-            ]
+            self._outputs[key] = shape_of_output(self.model, x)
         shape = (max(share.here, 1), *self._outputs[key])
         own = loss.shares(shape, y, *weights)
         if isinstance(own, (int, float)):
@@ -95,11 +95,34 @@ class Ranks:
         some, all_of_it = (backend.xp.where(n > 0, n, 1) for n in (count, whole))
         return (some / all_of_it).astype(self.model.dtype).reshape(())
 
+    @property
+    def empty(self) -> bool:
+        """Whether this rank has no sample of the batch."""
+        return not self.share.here
+
+    @contextmanager
+    def sharing(self, share: Share) -> Iterator[None]:
+        """A block in which draws and means are those of a batch of which these rows are here."""
+        before = pooling.get()
+        try:
+            pooling.set(Pool(share, self.pool))
+            with shared(share):
+                yield
+        finally:
+            pooling.set(before)
+
+    def pool(self, array: Array) -> None:
+        """What layers wait for, summed over the ranks."""
+        self.model.backend.add_up(array, self.world)
+
     def pieces(self) -> list[Gradients]:
         """All gradients but the first layers', in pieces that can travel as soon as they are there.
 
-        None where they are in several buffers, or some are another model's.
+        None where they are in several buffers, some are another model's, or layers sum on their way
+        too: that all ranks send in one order is then plain.
         """
+        if any(module.pools_ranks for module in self.model.modules()):
+            return []
         stores, own = self.optimizer.stores, list(self.model.parameters())
         if len(stores) > 1 or len(own) != len(stores[0].parameters):
             return []
@@ -177,8 +200,9 @@ class Ranks:
 class Gradients:
     """A piece of the gradients: those of some of the model's parameters."""
 
-    def __init__(self, ranks: Ranks, grads: Array, numbers: list[int]) -> None:
-        self.ranks, self.grads, self.numbers = ranks, grads, numbers
+    def __init__(self, ranks: Ranks, grads: Array, numbers: Sequence[int]) -> None:
+        self.ranks, self.grads = ranks, grads
+        self.numbers: Sequence[int] = numbers
 
     def begin(self) -> None:
         """Send them."""
@@ -188,8 +212,8 @@ class Gradients:
 def check_separable(model: Module) -> None:
     """ValueError for layers in training whose outputs depend on the other samples of a batch."""
     for name, module in model.named_modules():
-        if module.mixes_samples and module.training:
+        if module.mixes_samples and module.training and not module.pools_ranks:
             raise ValueError(
-                f"{name} = {module!r} takes the statistics of a whole batch, and each rank has "
-                "but its share: use LayerNorm or GroupNorm, or freeze it with .eval()"
+                f"{name} = {module!r} looks at a whole batch, of which each rank has but a share: "
+                "take means by backend.pooled and set pools_ranks, or freeze it with .eval()"
             )

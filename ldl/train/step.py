@@ -18,7 +18,7 @@ from ldl.nn.module import Module
 from ldl.nn.parameter import Parameter
 from ldl.numbers import positive_integer
 from ldl.optim.optimizer import Optimizer
-from ldl.random import Share, Stream, shared
+from ldl.random import Share, Stream
 from ldl.recordings import Record, Recordings
 from ldl.train.arguments import check_parts
 from ldl.train.gradients import (
@@ -26,12 +26,10 @@ from ldl.train.gradients import (
     check_starts,
     copy_into,
     corrupted,
-    gradients,
+    done_by_a_step,
     rows_of,
-    scaled_by_last,
     taken,
     unrecorded,
-    with_output,
 )
 from ldl.train.ranks import Ranks, Scale
 from ldl.train.undo import Before, streams_of
@@ -115,7 +113,7 @@ class TrainStep:
         if self._ranks is None:
             return self._step(given)
         scale = self._ranks.scale(share, *given)
-        with shared(share):
+        with self._ranks.sharing(share):
             return self._step(given, scale)
 
     @property
@@ -162,21 +160,21 @@ class TrainStep:
         whole: ValueError unless 0 ≤ start ≤ len(order) - size.
         """
         size = positive_integer("size", size)
-        backend, count = self.model.backend, len(starts)
-        kind = backend.array_type
+        backend = self.model.backend
         data = [x, y] if sample_weight is None else [x, y, sample_weight]
-        if any(type(array) is not kind for array in data):
+        if any(type(array) is not backend.array_type for array in data):
             data = taken(self.model, self.loss, *data)
-        if type(order) is not kind:
-            order = backend.asarray(order)
+        order = backend.asarray(order)
         if order.dtype.kind not in "iu":
             raise TypeError(f"order holds the numbers of rows, integers, got {order.dtype}")
-        if not count:
+        if len(starts) == 0:
             return backend.xp.zeros(0, dtype=self.model.dtype)
         check_starts(starts, len(order), size)
         share, scale = Share(0, size, size), 1.0
+        sharing: AbstractContextManager[Any] = nullcontext()
         if self._ranks is not None:
             share = self._ranks.world.share(size)
+            sharing = self._ranks.sharing(share)
             starts = [index(start) + share.first for start in starts]
             size = max(share.here, 1)
         first = rows_of(backend, data, order[starts[0] : starts[0] + size])
@@ -186,6 +184,24 @@ class TrainStep:
                 rows = (order[start : start + size] for start in starts)
                 parts = [self.part(share, *rows_of(backend, data, some)) for some in rows]
                 return backend.xp.stack([backend.xp.asarray(part) for part in parts])
+        with sharing:
+            return self._several(first, scale, data, order, size, starts)
+
+    def recordings(self) -> dict[Any, Recording]:
+        """What was recorded, by the shapes and types of batches."""
+        return dict(self._recordings.items())
+
+    def _several(
+        self,
+        first: Sequence[Array],
+        scale: Scale,
+        data: Sequence[Array],
+        order: Array,
+        size: int,
+        starts: Sequence[int],
+    ) -> Array:
+        """Steps on batches of data, of which the first is given too; their losses."""
+        backend, count = self.model.backend, len(starts)
         recording = self._recording(*first, scale=scale)
         if self._apart or self._losses is None or len(self._losses) < count:
             self._keeps.clear()
@@ -193,7 +209,7 @@ class TrainStep:
         at_once = recording.played and not self._apart
         before = self._before(recording)
         try:
-            with shared(share), self._together() if at_once else nullcontext():
+            with backend.together() if at_once and self._applies else nullcontext():
                 for i, start in enumerate(starts):
                     if before.at_once:
                         before = self._before(recording)
@@ -206,10 +222,6 @@ class TrainStep:
             before.restore()
             raise
         return self._losses[:count].copy()
-
-    def recordings(self) -> dict[Any, Recording]:
-        """What was recorded, by the shapes and types of batches."""
-        return dict(self._recordings.items())
 
     def _before(self, recording: Recording) -> Before:
         """How things stand, for as long as a step is not done."""
@@ -245,23 +257,19 @@ class TrainStep:
             self._keeps.put((id(value), i), keep, keep=len(self._losses))
         keep()
 
-    def _together(self) -> AbstractContextManager[Any]:
-        """One launch of recording and update, unless the update does more than run kernels."""
-        return self.model.backend.together() if self._applies else nullcontext()
-
     def _recording(self, x: Array, y: Array, *weights: Array, scale: Scale = 1.0) -> Recording:
         """The recording for batches like this one; an array that is the scale goes in last."""
         dynamic = not isinstance(scale, float)
         key: tuple[Any, ...] = (x.shape, x.dtype, y.shape, y.dtype, x is y, dynamic or scale)
-        key += () if self._ranks is None else (self._ranks.empty,)
+        key += () if self._ranks is None else (self._ranks.empty, self._ranks.share.whole)
         for w in weights:
             key += (w.shape, w.dtype, w is x, w is y)
         recording = self._recordings.find(key, self._fits)
         if recording is None:
             self.optimizer.pack()
             own = set(map(id, self.model.parameters()))
-            moved = [p for group in self.optimizer.param_groups for p in group["params"]]
-            self._others = [p for p in moved if id(p) not in own]
+            groups = self.optimizer.param_groups
+            self._others = [p for group in groups for p in group["params"] if id(p) not in own]
             self._recordings.retain(self._fits)
             if weights:
                 check_weighable(self.loss)
@@ -277,14 +285,8 @@ class TrainStep:
         return parts[0] is self.model and parts[1] is self.loss and recording.valid()
 
     def _recorded(self, given: Sequence[Array], scale: Scale) -> Recording:
-        x, y, *_ = given
-        function: Any = with_output if self.keep_output else gradients
-        if self._ranks is not None:
-            function = partial(function, pieces=self._ranks.pieces())
-        if not isinstance(scale, float):
-            function = partial(scaled_by_last, function)
-        elif scale != 1:
-            function = partial(function, scale=scale)
+        pieces = [] if self._ranks is None else self._ranks.pieces()
+        function = done_by_a_step(self.keep_output, pieces, scale)
         made = partial(self._recordings.made, self.model.backend.record)
         record: Record = made if self.record else unrecorded
         if self._corruption.noise is not None and not self._apart:
@@ -293,6 +295,6 @@ class TrainStep:
             if not recording.refused:
                 return recording
             self._apart = True
-        if self._apart and x is y:
-            given = (x.copy(), *given[1:])
+        if self._apart and given[0] is given[1]:
+            given = (given[0].copy(), *given[1:])
         return record(function, (self.model, self.loss), given)
