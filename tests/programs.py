@@ -7,6 +7,7 @@ alone, so that it does the same whenever it is run. Numbers stay within -1 and 1
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -527,7 +528,7 @@ def compare(program: Program, backend: Any, layouts: list[str], monkeypatch: Any
     own.state = np.zeros((ROWS, COLUMNS), "float32")
 
     def function(module: Any, x: Any, y: Any) -> tuple[Any, ...]:
-        return program(module.backend.xp, module, x, y)
+        return copy(program)(module.backend.xp, module, x, y)  # which holds what it is doing
 
     recording: Any = None
     for turn, (x, y) in enumerate(inputs(program.seed)):

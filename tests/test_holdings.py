@@ -590,3 +590,22 @@ def test_a_predictor_whose_model_is_set_anew_in_every_call_gives_its_numbers() -
     with pytest.warns(UserWarning, match="changes its attribute 'scale'"):
         unrest()
     assert not any(r.played for r in predictor.recordings().values())
+
+
+def test_a_generator_of_a_forwards_own_is_recorded_where_it_has_a_seed() -> None:
+    class Seeded(nn.Identity):
+        def forward(self, x: Any) -> Any:
+            mask = np.random.default_rng(3).random(x.shape[1]).astype("float32")
+            return super().forward(x) * mask
+
+    class Branches(nn.Identity):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * (2.0 if np.random.default_rng().random() < 0.5 else 3.0)
+
+    for layer, played in ((Seeded(), True), (Branches(), False)):
+        model = nn.Sequential(nn.Linear(4, 4), layer)
+        step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, 0.1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step(X, X)
+        assert [r.played for r in step.recordings().values()] == [played]

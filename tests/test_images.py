@@ -456,5 +456,6 @@ def test_a_matrix_that_many_products_read_turned_is_turned_once(times: int, kept
     predictor = ldl.Predictor(Chain())
     right = x @ np.linalg.matrix_power(predictor.model.weight.data.T, times)
     np.testing.assert_allclose(predictor(x), right, rtol=1e-4, atol=1e-5)
-    recording = predictor._recorded(x)
-    assert recording._plan.does == ["loop"] * kept + ["matmul"] * times
+    (recording,) = predictor.recordings().values()
+    does = recording._plan.does  # type: ignore[attr-defined]
+    assert does == ["loop"] * kept + ["matmul"] * times

@@ -12,8 +12,6 @@ from functools import cache, cached_property
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 LDL = frozenset({"ldl", "ldl_numpy", "ldl_cupy"})
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM", "STORE_ATTR")
@@ -88,4 +86,4 @@ def is_restless(x: Any, attributes: frozenset[str] | set[str]) -> bool:
         return callable(x) and x is not time.sleep
     if module == "datetime" and isinstance(x, type):
         return not _NOW.isdisjoint(attributes)
-    return any(x is each for each in (np.random.default_rng, os.urandom, random.SystemRandom))
+    return x is os.urandom or x is random.SystemRandom

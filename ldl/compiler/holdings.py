@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
 from io import IOBase
-from itertools import chain
 from types import (
     BuiltinMethodType,
     FunctionType,
@@ -38,7 +37,7 @@ from ldl.compiler.watched import (
     Items,
     Owner,
     Watched,
-    are_same,
+    bytes_of,
     content,
     has_moved,
     set_state,
@@ -84,6 +83,9 @@ class Holdings:
         """Generators of random numbers, and their states."""
         self.restless: list[str] = []
         """What moves on whenever it is looked at, or is too much to be looked at, in words."""
+        self.confirmations = 1
+        """How often a trace must come out the same: often, where code makes generators, which have
+        a seed, it may be, or have none."""
         self.kind = kind
         self._own = frozenset(type(x).__module__.partition(".")[0] for x in parts) - LDL
         self._seen: dict[int, Any] = {}
@@ -132,6 +134,8 @@ class Holdings:
         if len(self._seen) > MOST:
             self.restless[:] = [f"{owner.name!r} is of more than {MOST:,} things"]
             self._todo.clear()
+        elif x is np.random.default_rng:
+            self.confirmations = 9
         elif is_restless(x, self._attributes):
             self.restless.append(f"{_said(owner)} uses {x.__name__}: {DIFFER}")
         elif isinstance(x, self.kind) and owner.is_part:
@@ -262,26 +266,10 @@ class Holdings:
         self._class(kind)
 
 
-class Watch:
-    """Whether anything of some holdings has changed, found out in one go."""
-
-    def __init__(self, watched: Iterable[Watched]) -> None:
-        self._watched = [*watched]
-        self._views = [view for each in self._watched for view in each.views]
-        self._then = [x for each in self._watched for x in each.then]
-
-    def is_same(self) -> bool:
-        """Whether all of it holds what it held."""
-        return are_same(chain.from_iterable(self._views), self._then)
-
-
-def bytes_of(x: Any) -> bytes:
-    """The numbers in an array of the host."""
-    return x.tobytes() if hasattr(x, "tobytes") else bytes(x)
-
-
 def _slots(base: type) -> Sequence[str]:
     """The names of a class's slots, private ones as they are called outside."""
+    if "__slots__" not in vars(base):  # it is written in C, or has a dict
+        return ()
     return [name for name, x in vars(base).items() if isinstance(x, MemberDescriptorType)]
 
 

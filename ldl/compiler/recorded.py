@@ -11,8 +11,9 @@ from warnings import warn
 from ldl.backend import Recording
 from ldl.compiler.code import LDL
 from ldl.compiler.dryrun import DryRun, Function, parameters_of
-from ldl.compiler.holdings import LARGEST, Watch, bytes_of
+from ldl.compiler.holdings import LARGEST
 from ldl.compiler.operations import CannotTraceError, Host
+from ldl.compiler.watched import Watch, bytes_of
 from ldl.nn import changes
 from ldl.nn.module import Differentiable
 from ldl.recordings import SLOWER

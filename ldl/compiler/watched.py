@@ -148,6 +148,19 @@ class Cells(Watched):
                 cell.cell_contents = value
 
 
+class Watch:
+    """Whether anything of some holdings has changed, found out in one go."""
+
+    def __init__(self, watched: Iterable[Watched]) -> None:
+        self._watched = [*watched]
+        self._views = [view for each in self._watched for view in each.views]
+        self._then = [x for each in self._watched for x in each.then]
+
+    def is_same(self) -> bool:
+        """Whether all of it holds what it held."""
+        return are_same(chain.from_iterable(self._views), self._then)
+
+
 class Names:
     """The names in a dict, but for those that Python puts there."""
 
@@ -187,6 +200,11 @@ def are_same(now: Iterable[Any], then: list[Any]) -> bool:
     except RuntimeError:  # it changes at this moment
         return False
     return len(found) == len(then) and all(map(is_, found, then))
+
+
+def bytes_of(x: Any) -> bytes:
+    """The numbers in an array of the host."""
+    return x.tobytes() if hasattr(x, "tobytes") else bytes(x)
 
 
 # ---- generators of random numbers -----------------------------------------------------------
