@@ -26,6 +26,8 @@ def model(**how: Any) -> nn.Padded:
         nn.Embedding(9, 6, padding_idx=0),
         nn.PositionalEncoding(6, 8),
         nn.Sequential(nn.TransformerBlock(6, 2, 8, **how)),
+        nn.Residual(nn.MultiHeadAttention(6, 2, **how)),
+        nn.Parallel(nn.MultiHeadAttention(6, 3), nn.Linear(6, 6), merge="sum"),
         nn.GlobalAvgPool(),
         nn.Linear(6, 3),
         padding_idx=0,
@@ -71,6 +73,8 @@ def test_padding_is_what_pytorch_takes_it_for(causal: bool) -> None:
         nn.TransformerBlock(6, 2, 8, dropout=0.3),
         nn.TransformerBlock(6, 2, 8, norm_first=False),
         nn.GlobalAvgPool(),
+        nn.Residual(nn.Sequential(nn.LayerNorm(6), nn.MultiHeadAttention(6, 2))),
+        nn.Parallel(nn.MultiHeadAttention(6, 2), nn.Linear(6, 4)),
     ],
     ids=repr,
 )
@@ -89,6 +93,17 @@ def test_what_stands_in_padding_changes_nothing() -> None:
     np.testing.assert_allclose(found[:1], short, rtol=1e-5, atol=1e-6)
     everything = np.ones((3, 5), bool)
     assert np.all(layer(other, key_padding_mask=everything) == 0)
+
+
+def test_a_mask_reaches_attention_in_branches_and_round_layers() -> None:
+    alone = nn.MultiHeadAttention(6, 2)
+    for whole in (nn.Residual(alone), nn.Parallel(alone, nn.Linear(6, 6), merge="sum")):
+        assert whole.takes_padding
+        chain = nn.Sequential(whole).to(dtype="float64")
+        rest = X if isinstance(whole, nn.Residual) else whole.branches[1](X)
+        found = chain(X, key_padding_mask=HIDDEN)
+        np.testing.assert_allclose(found - rest, alone(X, key_padding_mask=HIDDEN), rtol=1e-9)
+    assert not nn.Residual(nn.Linear(6, 6)).takes_padding
 
 
 @pytest.mark.parametrize("causal", [False, True])

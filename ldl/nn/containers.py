@@ -28,10 +28,7 @@ class Sequential(Module):
     def forward(self, x: Array, key_padding_mask: Array | None = None) -> Array:
         """f_n(… f_1(x))."""
         for layer in self.layers:
-            if key_padding_mask is not None and layer.takes_padding:
-                x = layer(x, key_padding_mask=key_padding_mask)
-            else:
-                x = layer(x)
+            x = _told(layer, x, key_padding_mask)
         return x
 
     def backward(self, grad: Array) -> Array:
@@ -71,15 +68,23 @@ class Sequential(Module):
 
 
 class Residual(Module):
-    """y = x + f(x), for f that keeps its input's shape; ∂L/∂x = g + (∂f/∂x)ᵀ g."""
+    """y = x + f(x), for f that keeps its input's shape; ∂L/∂x = g + (∂f/∂x)ᵀ g.
+
+    A `key_padding_mask` goes to f, if that takes one.
+    """
 
     def __init__(self, body: Module) -> None:
         self.body = body
         check_parts(self, body)
 
-    def forward(self, x: Array) -> Array:
+    @property
+    def takes_padding(self) -> bool:  # type: ignore[override]
+        """Whether f does."""
+        return self.body.takes_padding
+
+    def forward(self, x: Array, key_padding_mask: Array | None = None) -> Array:
         """x + f(x)."""
-        y = self.body(x.copy())
+        y = _told(self.body, x.copy(), key_padding_mask)
         if y.shape != x.shape:
             raise ValueError(
                 f"Residual adds f(x) to x, but f made {tuple(y.shape)} of {tuple(x.shape)}"
@@ -96,7 +101,7 @@ class Parallel(Module):
     """y = concatenation of f_1(x), …, f_n(x) along the last axis, or their sum.
 
     `merge` is "concatenate" or "sum". ∂L/∂x is the sum over the branches of their gradients for
-    their share of g.
+    their share of g. A `key_padding_mask` goes to the branches that take one.
     """
 
     def __init__(self, *branches: Module, merge: str = "concatenate") -> None:
@@ -113,9 +118,14 @@ class Parallel(Module):
         """The branches'."""
         return all(branch.takes_integers for branch in self.branches)
 
-    def forward(self, x: Array) -> Array:
+    @property
+    def takes_padding(self) -> bool:  # type: ignore[override]
+        """Whether a branch does."""
+        return any(branch.takes_padding for branch in self.branches)
+
+    def forward(self, x: Array, key_padding_mask: Array | None = None) -> Array:
         """The branches' outputs, merged."""
-        outputs = [branch(x.copy()) for branch in self.branches]
+        outputs = [_told(branch, x.copy(), key_padding_mask) for branch in self.branches]
         if self.merge == "concatenate":
             self.keep([y.shape[-1] for y in outputs])
             return self.backend.xp.concatenate(outputs, axis=-1)
@@ -182,6 +192,13 @@ def check_distinct(model: Module) -> None:
                 "a weight with TiedLinear"
             )
         seen[id(module)] = name
+
+
+def _told(layer: Module, x: Array, key_padding_mask: Array | None) -> Array:
+    """What a layer makes of x, told which places are padding where it wants to know."""
+    if key_padding_mask is None or not layer.takes_padding:
+        return layer(x)
+    return layer(x, key_padding_mask=key_padding_mask)
 
 
 def _sum(arrays: list[Array]) -> Array:

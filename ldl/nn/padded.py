@@ -16,9 +16,8 @@ class Padded(Sequential):
 
     Layers that take a `key_padding_mask` get x == padding_idx: attention looks at no place of
     padding, GlobalAvgPool means over the others. Nothing else differs from a Sequential: the same
-    gradients, names of weights and files, and `fit` is given the tokens alone. Layers inside a
-    Residual or a Parallel get no mask. Raises ValueError for x of other axes, and where no layer
-    takes a mask.
+    gradients, names of weights and files, and `fit` is given the tokens alone. Raises ValueError
+    for x of other axes, and where no layer takes a mask.
     """
 
     takes_padding = False
