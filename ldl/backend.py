@@ -45,6 +45,8 @@ class Recording:
     def __init__(self, function: Callable[..., tuple[Array, ...]], parts: Sequence[Any]) -> None:
         self.function = function
         self.parts = parts
+        self.again = False
+        """Whether it may be another one when it has run, and is then to be made anew."""
         self.streams: Sequence[Stream] = ()
         """The streams of random numbers that it draws from, where that is known."""
         self.carried: Sequence[Array] = ()

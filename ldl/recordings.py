@@ -15,6 +15,9 @@ from ldl.caches import Cache
 VAIN = 8
 """Recordings in a row that may be out of date before they were played again."""
 
+AGAIN = 2
+"""Tries in a row to record what only made something for later, such as an entry of a cache."""
+
 PAUSES = 64, 1024
 """Calls without a recording after that: at first, and twice as many each time up to so many."""
 
@@ -42,6 +45,7 @@ class Recordings(Cache):
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self._vain, self._pause, self._said = 0, PAUSES[0], False
+        self._again = 0
 
     def find(self, key: Hashable, fits: Callable[[Recording], bool]) -> Recording | None:
         """The recording there, if it still fits."""
@@ -62,7 +66,10 @@ class Recordings(Cache):
     ) -> Recording:
         """What `record` makes, or the function itself where that was in vain again and again."""
         if self._vain < VAIN:
-            return record(function, parts, given)
+            made = record(function, parts, given)
+            made.again = made.again and self._again < AGAIN
+            self._again = self._again + made.refused if not made.played else 0
+            return made
         calls, self._pause = self._pause, min(2 * self._pause, PAUSES[1])
         self._vain = VAIN - 1
         return Paused(function, parts, calls)

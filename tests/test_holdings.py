@@ -7,16 +7,22 @@ or in each of them. A step that is recorded and one that runs the layers' code g
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import random
+import threading
 import time
 import types
 import warnings
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial, wraps
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Flag, StrEnum
+from functools import cached_property, partial, partialmethod, singledispatchmethod, wraps
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -26,6 +32,7 @@ import ldl
 from cuda_device import CudaOnHost
 from ldl import nn, optim
 from ldl.compiler import holdings
+from ldl.data.noise import Noise
 from ldl.recordings import PAUSES, VAIN
 
 X = np.random.default_rng(0).random((6, 4)).astype("float32")
@@ -149,6 +156,86 @@ def decorated() -> float:
     return FACTOR
 
 
+class Rate(type):
+    @property
+    def rate(cls) -> float:
+        return FACTOR
+
+
+class Rated(metaclass=Rate):
+    pass
+
+
+class Methods:
+    def _times(self, k: float) -> float:
+        return FACTOR * k
+
+    times = partialmethod(_times, 1.0)
+
+    @singledispatchmethod
+    def dispatched(self, x: object) -> float:
+        return FACTOR
+
+    @property
+    def put(self) -> list[float]:
+        return []
+
+    @put.setter
+    def put(self, to: list[float]) -> None:
+        to[0] = FACTOR
+
+
+Methods().dispatched(1)  # which remembers for what it was called
+
+
+class Kind(StrEnum):
+    ONE = "one"
+
+    def factor(self) -> float:
+        return FACTOR
+
+
+class Number(float):
+    extra = 1.0
+
+
+def two(held: float = 2.0, *, more: float = 0.0) -> float:
+    return held + more
+
+
+def another(held: float = 2.0, *, more: float = 0.0) -> float:
+    return more + held - 1
+
+
+def handed_on() -> Any:
+    return MODULE
+
+
+class Target:
+    factor = 2.0
+
+
+TARGET = Target()
+CODE = two.__code__
+PROXIED = {"factor": 2.0}
+PROXY = types.MappingProxyType(PROXIED)
+LOCAL = threading.local()
+LOCAL.factor = 2.0
+WEAK = weakref.ref(TARGET)
+OBJECTS = np.array([SETTINGS.inner, None], dtype=object)
+OPTIMIZER = optim.SGD(nn.Linear(2, 2), lr=2.0)
+
+
+def _set_code(value: float) -> None:
+    two.__code__ = CODE if value == 2.0 else another.__code__
+
+
+def _set_put(held: Methods) -> float:
+    to = [0.0]
+    held.put = to
+    return to[0]
+
+
 class Case(NamedTuple):
     factor: Callable[[Any], Any]
     change: Callable[[Any, float], Any]
@@ -217,6 +304,51 @@ CASES: dict[str, Case] = {
     ),
     "bytes": Case(lambda s: s.hold[0], lambda s, v: s.hold.__setitem__(0, int(v)), bytearray([2])),
     "a decorated function": Case(lambda s: decorated(), lambda s, v: set_global(v)),
+    "a partial method": Case(lambda s: s.hold.times(), lambda s, v: set_global(v), Methods()),
+    "a dispatched method": Case(
+        lambda s: s.hold.dispatched(1), lambda s, v: set_global(v), Methods()
+    ),
+    "a property that is set": Case(
+        lambda s: _set_put(s.hold), lambda s, v: set_global(v), Methods()
+    ),
+    "a literal name": Case(
+        lambda s: getattr(s.hold, "times")(),  # noqa: B009
+        lambda s, v: set_global(v),
+        Methods(),
+    ),
+    "a metaclass's": Case(lambda s: Rated.rate, lambda s, v: set_global(v)),
+    "a method of a text": Case(lambda s: s.hold.factor(), lambda s, v: set_global(v), Kind.ONE),
+    "an attribute of a number": Case(
+        lambda s: 1.0 + s.hold.extra, lambda s, v: setattr(s.hold, "extra", v), Number(2.0)
+    ),
+    "a module's in a dict": Case(
+        lambda s: {"a": MODULE}["a"].factor, lambda s, v: setattr(MODULE, "factor", v)
+    ),
+    "a module's that is handed on": Case(
+        lambda s: handed_on().factor, lambda s, v: setattr(MODULE, "factor", v)
+    ),
+    "a module's that is a default": Case(
+        lambda s, m=MODULE: m.factor, lambda s, v: setattr(MODULE, "factor", v)
+    ),
+    "a proxy of a dict": Case(lambda s: PROXY["factor"], lambda s, v: PROXIED.update(factor=v)),
+    "a thread's": Case(lambda s: LOCAL.factor, lambda s, v: setattr(LOCAL, "factor", v)),
+    "a weak reference's": Case(
+        lambda s: WEAK().factor,  # type: ignore[union-attr]
+        lambda s, v: setattr(TARGET, "factor", v),
+    ),
+    "an object's in an array": Case(
+        lambda s: OBJECTS[0].factor, lambda s, v: setattr(SETTINGS.inner, "factor", v)
+    ),
+    "an optimizer's": Case(
+        lambda s: OPTIMIZER.param_groups[0]["lr"],
+        lambda s, v: OPTIMIZER.param_groups[0].update(lr=v),
+    ),
+    "other defaults": Case(lambda s: two(), lambda s, v: setattr(two, "__defaults__", (v,))),
+    "a keyword's default": Case(
+        lambda s: two(),
+        lambda s, v: two.__kwdefaults__.update(more=v),  # type: ignore[union-attr]
+    ),
+    "other code": Case(lambda s: two(), lambda s, v: _set_code(v)),
     "another function": Case(lambda s: helper(), lambda s, v: globals().update(helper=lambda: v)),
 }
 
@@ -243,8 +375,16 @@ def kept() -> Iterator[None]:
     globals().update(before)
     TABLE["a"][1]["b"] = DEFAULTS[0] = ARRAY[0] = Helper.gain = 2.0  # type: ignore[index]
     MODULE.factor = SETTINGS.inner.factor = 2.0  # type: ignore[attr-defined]
+    LOCAL.factor = PROXIED["factor"] = OPTIMIZER.param_groups[0]["lr"] = 2.0
+    two.__defaults__, two.__kwdefaults__, two.__code__ = (2.0,), {"more": 0.0}, CODE
     WRITE(2.0)
+    vars(TARGET).clear()
     SEEN.clear()
+    COUNTS[0] = BYTES[0] = SLOTTED.factor = SHARED.n = 1
+    STREAM.restart(0, 9)
+    CACHE.clear()
+    globals().pop("LAZY", None)
+    vars(FROZEN).clear()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -330,6 +470,68 @@ def branch_by_a_generator(layer: Any) -> float:
     return 2.0 if layer.hold.random() < 0.5 else 3.0
 
 
+COUNTS = np.ones(2)
+BYTES = bytearray([1])
+SLOTTED = Slotted()
+SLOTTED.factor = 1
+STREAM = ldl.random.Stream(0, 9)
+CACHE: dict[Any, Any] = {}
+
+
+class Shared:
+    n = 1
+
+    def __deepcopy__(self, memo: Any) -> Shared:
+        return self
+
+
+SHARED = Shared()
+
+
+@dataclass(frozen=True)
+class Frozen:
+    @cached_property
+    def twice(self) -> float:
+        return 4.0
+
+
+FROZEN = Frozen()
+
+
+def count_in_an_array(layer: Any) -> float:
+    COUNTS[0] += 1
+    return float(COUNTS[0])
+
+
+def count_in_bytes(layer: Any) -> float:
+    BYTES[0] += 1
+    return BYTES[0]
+
+
+def count_in_a_slot_around(layer: Any) -> float:
+    SLOTTED.factor += 1
+    return SLOTTED.factor
+
+
+def count_in_what_is_shared(layer: Any) -> float:
+    layer.hold.n += 1
+    return float(layer.hold.n)
+
+
+def count_in_a_new_global(layer: Any) -> float:
+    global LAZY
+    try:
+        LAZY += 1
+    except NameError:
+        LAZY = 1
+    return LAZY
+
+
+def count_beside_what_is_frozen(layer: Any) -> float:
+    SEEN.append(FROZEN.twice)
+    return len(SEEN)
+
+
 MOVES: dict[str, tuple[Callable[[Any], float], Callable[[], Any]]] = {
     "a global": (count_in_a_global, lambda: None),
     "a class": (count_in_a_class, lambda: None),
@@ -337,6 +539,18 @@ MOVES: dict[str, tuple[Callable[[Any], float], Callable[[], Any]]] = {
     "a deque": (count_in_a_deque, lambda: deque([1.0])),
     "a slot": (count_in_a_slot, Slotted),
     "a function": (count_in_a_function, lambda: None),
+    "an array": (count_in_an_array, lambda: None),
+    "bytes": (count_in_bytes, lambda: None),
+    "a slot around": (count_in_a_slot_around, lambda: None),
+    "what is shared": (count_in_what_is_shared, lambda: SHARED),
+    "a new global": (count_in_a_new_global, lambda: None),
+    "a list beside what is frozen": (count_beside_what_is_frozen, lambda: None),
+    "a stream's draws": (lambda s: 1.0 + s.hold.next().draw, lambda: ldl.random.Stream(0, 9)),
+    "a stream's numbers": (
+        lambda s: float(ldl.random.uniform((1,), s.hold.next())[0]),
+        lambda: ldl.random.Stream(0, 9),
+    ),
+    "a stream around": (lambda s: 1.0 + STREAM.next().draw, lambda: None),
     "dice": (roll, lambda: None),
     "dice of one's own": (roll_ones_own, lambda: random.Random(3)),
     "a branch": (branch, lambda: None),
@@ -397,6 +611,238 @@ def test_a_trial_leaves_nothing_behind() -> None:
         with pytest.warns(UserWarning, match=r"Remembers.forward changes 'SEEN' from step to step"):
             step(X, X)
         assert [type(x) for x in SEEN] == [np.ndarray]
+
+
+def test_an_interrupted_trial_leaves_nothing_behind() -> None:
+    class Interrupted(nn.Identity):
+        def forward(self, x: Any) -> Any:
+            SEEN.append(x)
+            raise KeyboardInterrupt
+
+    model = nn.Sequential(nn.Linear(4, 4), Interrupted())
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, 0.1))
+    with kept():
+        with pytest.raises(KeyboardInterrupt):
+            step(X, X)
+        assert SEEN == []
+
+
+# ---- what is made once -------------------------------------------------------------------------
+
+
+class Flags(Flag):
+    A = 1
+    B = 2
+
+
+def cached(layer: Any) -> float:
+    if "factor" not in CACHE:
+        CACHE["factor"] = 2.0
+    return float(CACHE["factor"])
+
+
+def lazy(layer: Any) -> float:
+    global LAZY
+    if "LAZY" not in globals():
+        LAZY = 2
+    return LAZY
+
+
+def sized(layer: Any) -> float:
+    layer.sizes = (1000, 2000)
+    return float(layer.sizes[0] / 500)
+
+
+def in_the_class(layer: Any) -> float:
+    if getattr(type(layer), "lazy", None) is None:
+        type(layer).lazy = 2.0
+    return float(type(layer).lazy)
+
+
+ONCE: dict[str, Callable[[Any], float]] = {
+    "in a dict": cached,
+    "in a global": lazy,
+    "in the layer": sized,
+    "in a class": in_the_class,
+    "by a cached property": lambda s: FROZEN.twice,
+    "by an Enum": lambda s: 2.0 if Flags.A | Flags.B else 1.0,
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_what_is_made_in_the_first_step_is_there_in_the_next(name: str, backend: Any) -> None:
+    found, played = [], []
+    for record in (True, False):
+        with kept(), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            ldl.manual_seed(0)
+            model = nn.Sequential(nn.Linear(4, 4), type("Own", (Times,), {"factor": ONCE[name]})())
+            step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, lr=0.01), record=record)
+            x = backend.asarray(X)
+            for _ in range(3):
+                found.append(float(step(x, x)))
+                played += [r.played for r in step.recordings().values()]
+    np.testing.assert_allclose(found[:3], found[3:], rtol=2e-5)
+    assert played[1:3] == [True, True]
+
+
+def test_what_no_code_of_a_step_names_in_a_class_may_be_anything() -> None:
+    class Numbered(nn.Identity):
+        numbers = itertools.count()
+        classes: ClassVar[dict[str, type]] = {}
+
+        def __init__(self) -> None:
+            self.number = next(self.numbers)
+            self.scale = 1.0 + np.random.default_rng(0).random()
+
+        def __init_subclass__(cls) -> None:
+            cls.classes[cls.__name__] = cls
+            super().__init_subclass__()
+
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * self.scale
+
+    class Inner(Numbered):
+        pass
+
+    model = nn.Sequential(nn.Linear(4, 4), Inner())
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, 0.1))
+    step(X, X)
+    assert all(r.played for r in step.recordings().values())
+
+
+def test_an_object_whose_getattr_knows_its_names_alone_is_looked_at() -> None:
+    class Settings:
+        def __init__(self) -> None:
+            vars(self)["held"] = {"factor": 2.0}
+
+        def __getattr__(self, name: str) -> Any:
+            return self.held[name]
+
+    settings = Settings()
+
+    class Own(Times):
+        def factor(self) -> Any:
+            return settings.factor
+
+    found = []
+    for record in (True, False):
+        settings.held["factor"] = 2.0
+        found.append(losses(Own(), [lambda: settings.held.update(factor=3.0)], record))
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-5)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_mixin_of_two_layers_is_looked_at_for_both(order: int) -> None:
+    class Gain:
+        def function(self, x: Any) -> Any:
+            return x * FACTOR
+
+        def derivative(self, x: Any, *more: Any) -> Any:
+            return x * 0 + FACTOR
+
+    class Same(Gain, nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x
+
+        def backward(self, grad: Any) -> Any:
+            return grad
+
+    class Act(Gain, nn.Activation):
+        pass
+
+    found = []
+    for record in (True, False):
+        layers = [Same(), Act()][::order]
+        with kept():
+            found.append(losses(nn.Sequential(*layers), [lambda: set_global(3.0)], record))
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-5)
+
+
+def test_an_array_that_is_multiplied_and_read_is_compared() -> None:
+    array = np.array([2.0, 3.0, 4.0, 5.0], "float32")
+
+    class Both(nn.Identity):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * array * (array > 2.5)
+
+        def backward(self, grad: Any) -> Any:
+            return super().backward(grad) * array * (array > 2.5)
+
+    found = []
+    for record in (True, False):
+        array[0] = 2.0
+        found.append(losses(Both(), [partial(array.__setitem__, 0, 3.0)], record))
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-5)
+
+
+def test_noise_of_host_numbers_is_another_in_every_step() -> None:
+    class Grain(Noise):
+        form = "grain"
+
+        def __call__(self, x: Any, stream: Any, backend: Any) -> Any:
+            return x + backend.asarray(ldl.random.uniform(x.shape, stream.next()))
+
+    found = []
+    for record in (True, False):
+        ldl.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 4))
+        stream = ldl.random.Stream(0, ldl.random.NOISE)
+        step = ldl.TrainStep(
+            model,
+            nn.MSELoss(),
+            optim.SGD(model, 0.01),
+            record=record,
+            noise=Grain(0.5),
+            stream=stream,
+        )
+        found.append([float(step(X, X)) for _ in range(4)])
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-5)
+
+
+def test_an_installed_layer_inside_a_model_is_looked_at(tmp_path: Any, monkeypatch: Any) -> None:
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    (place / "layers_of_others.py").write_text("""
+from ldl import nn
+FACTOR = 2.0
+class Scaled(nn.Identity):
+    def forward(self, x):
+        return super().forward(x) * FACTOR
+""")
+    monkeypatch.syspath_prepend(str(place))
+    others = importlib.import_module("layers_of_others")
+    found = []
+    for record in (True, False):
+        setattr(others, "FACTOR", 2.0)  # noqa: B010
+        change = partial(setattr, others, "FACTOR", 3.0)
+        found.append(losses(others.Scaled(), [change], record))
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-5)
+
+
+# ---- clocks and the rest -----------------------------------------------------------------------
+
+
+NOW = datetime.now
+
+
+@pytest.mark.parametrize(
+    "tells",
+    [
+        lambda: NOW().year > 0,
+        lambda: random.Random().random() < 0.5,
+        lambda: np.random.RandomState().rand() < 0.5,
+    ],
+)
+def test_new_dice_and_a_clock_under_another_name_are_not_recorded(tells: Any) -> None:
+    class Own(Times):
+        def factor(self) -> float:
+            return 2.0 if tells() else 3.0
+
+    model = nn.Sequential(nn.Linear(4, 4), Own())
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, 0.1))
+    with pytest.warns(UserWarning, match="numbers that differ from step to step"):
+        step(X, X)
 
 
 def test_a_layer_that_reads_the_clock_is_not_recorded() -> None:

@@ -166,6 +166,7 @@ class CupyBackend(Backend):
         """Launches of what the function does; the function itself where that cannot be."""
         if self.gemm is None:
             return super().record(function, parts, inputs)
+        from ldl.compiler.operations import NotYetError
         from ldl.compiler.recorded import Unplayed, reason
         from ldl_cupy.record import DeviceStep
 
@@ -175,7 +176,7 @@ class CupyBackend(Backend):
         except DeviceError:
             raise
         except Exception as error:
-            return Unplayed(function, parts, reason(error))
+            return Unplayed(function, parts, reason(error), isinstance(error, NotYetError))
 
     def prepare(
         self,

@@ -125,6 +125,7 @@ class NumpyBackend(Backend):
         """
         if type(self) is not NumpyBackend:
             return super().record(function, parts, inputs)
+        from ldl.compiler.operations import NotYetError
         from ldl.compiler.recorded import Unplayed, reason
         from ldl_numpy.record import PlannedStep
 
@@ -132,7 +133,7 @@ class NumpyBackend(Backend):
         try:
             return calm(PlannedStep)(function, parts, inputs, gather)
         except Exception as error:
-            return Unplayed(function, parts, reason(error))
+            return Unplayed(function, parts, reason(error), isinstance(error, NotYetError))
 
     def prepare(
         self,

@@ -5,8 +5,8 @@
    theirs would (`shapes`), hold no numbers, and note what is done as `operations`: each `Op` reads
    and writes memory, `Value`s, through `Ref`s, views of it. `backend` is what layers find as theirs
    meanwhile. A second dry run must note the same, and what modules hold and their `code` names, all
-   `holdings`, each `watched`, must stay (arrays aside: `facts`): a step that counts or branches
-   does not.
+   `holdings`, each `watched`, must stay the `same`, and the `states` of dice too (arrays aside:
+   `facts`): a step that counts or branches does not.
 2. **Plan.** `plan` leaves out what no result needs, by `copies` what nobody could tell from its
    source, and by `constants` what is the same every time. `fuse` gathers into `loops` what goes
    over arrays of one shape, element by element or row by row (without a compiler, only `flat` ones;

@@ -16,8 +16,9 @@ import numpy as np
 from ldl.backend import Backend
 from ldl.compiler.backend import TracingBackend
 from ldl.compiler.facts import Facts
-from ldl.compiler.holdings import Holdings
+from ldl.compiler.holdings import LARGEST, Holdings
 from ldl.compiler.operations import CannotTraceError, Host, Op, Ref, Trace, Value
+from ldl.compiler.states import bytes_of
 from ldl.compiler.traced import Traced
 from ldl.nn.module import Differentiable, Module
 from ldl.nn.parameter import Parameter
@@ -56,8 +57,8 @@ def dry_run(
                 raise
     if first.makes_gradients():
         first = run(writable, computes)
-    for _ in range(held.confirmations):
-        compare(first, run(writable, computes))
+    for n in range(held.confirmations):
+        compare(first, run(writable, computes, ahead=n + 1))
     return first
 
 
@@ -77,6 +78,7 @@ class DryRun:
         held: Holdings,
         writable: bool,
         computes: bool = False,
+        ahead: int = 0,
     ) -> None:
         self.trace = trace = Trace(computes)
         self.held = held
@@ -98,14 +100,14 @@ class DryRun:
         parameter: Any
         for parameter in self.parameters:
             parameter.has_grad = int(parameter.has_grad)  # a bool again once it is set
-        before = Facts(function, copies, modules, self.parameters)
+        before = Facts(function, copies, modules, self.parameters, ahead)
         given = [Traced.wrap(trace, host(x)) for x in inputs]
         try:
             results = function(*copies, *given)
             before.settle()
         except TimeoutError:  # a signal's handler may raise one anywhere: it is the caller's
             raise
-        except Exception:
+        except BaseException:
             before.put_back()
             raise
         for array, _ in list(trace.brought.values()):
@@ -119,7 +121,9 @@ class DryRun:
         self.results = [r.ref for r in results]
 
     def brings(self, table: Any) -> bool:
-        """Whether an array of the host is read where it lies, whenever this is played."""
+        """Whether a large array of the host is read where it lies, whenever this is played."""
+        if len(bytes_of(table)) <= LARGEST:  # code may read numbers in it too
+            return False
         brought = [array for array, _ in self.trace.brought.values()]
         here = issubclass(self.held.kind, np.ndarray) and isinstance(table, np.ndarray)
         return here and any(np.may_share_memory(array, table) for array in brought)

@@ -22,6 +22,10 @@ class CannotTraceError(Exception):
     """The function does what cannot be played again, such as looking at a number."""
 
 
+class NotYetError(CannotTraceError):
+    """The function made something for later, such as an entry of a cache: next time it is there."""
+
+
 class Value:
     """A piece of memory: made anew by the trace, or `external` (inputs, parameters, constants)."""
 

@@ -13,7 +13,8 @@ from ldl.compiler.code import LDL
 from ldl.compiler.dryrun import DryRun, Function, parameters_of
 from ldl.compiler.holdings import LARGEST
 from ldl.compiler.operations import CannotTraceError, Host
-from ldl.compiler.watched import Watch, bytes_of
+from ldl.compiler.states import bytes_of
+from ldl.compiler.watched import Watch
 from ldl.nn import changes
 from ldl.nn.module import Differentiable
 from ldl.recordings import SLOWER
@@ -87,13 +88,22 @@ def _tells(x: Any) -> bool:
 
 
 class Unplayed(Recording):
-    """The function itself, which could not be recorded: said once, when it has run."""
+    """The function itself, which could not be recorded: said once, when it has run.
+
+    Where it may be recorded `again`, it is valid until it has run.
+    """
 
     refused: ClassVar[bool] = True
 
-    def __init__(self, function: Function, parts: Sequence[Differentiable], why: str) -> None:
+    def __init__(
+        self,
+        function: Function,
+        parts: Sequence[Differentiable],
+        why: str,
+        again: bool = False,
+    ) -> None:
         super().__init__(function, parts)
-        self.why = why
+        self.why, self.again = why, again
         self._said = not why
         self._failed = False
 
@@ -109,8 +119,8 @@ class Unplayed(Recording):
         """Run it."""
         self._failed = True
         results = super().__call__(*inputs)
-        self._failed = False
-        if not self._said:
+        self._failed = self.again
+        if not (self._said or self.again):
             self._said = True
             warn(f"{SLOWER}: {self.why}", stacklevel=3)
         return results

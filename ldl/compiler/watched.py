@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import random
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, filterfalse
-from operator import is_
-from types import CellType, FunctionType
+from functools import partial
+from itertools import chain
+from types import FunctionType
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from ldl.compiler.same import ABSENT, NOTED, Each, Names, are_equal, are_same, content
+from ldl.compiler.states import bytes_of, has_moved, set_bytes, set_state
 from ldl.nn.changes import Marked
-
-NOTED = frozenset({"__slotnames__", "__annotations__", "__annotations_cache__"})
-"""What Python notes in a class when its objects are copied, or somebody asks."""
-
-_ABSENT = object()
+from ldl.random import Stream
 
 
 class Owner(NamedTuple):
@@ -37,6 +33,12 @@ class Owner(NamedTuple):
             return f"{self.holder!r} changes its attribute {what}{name} from step to step"
         said = getattr(self.holder, "__qualname__", self.holder)
         return f"{said} changes {what}{name} from step to step"
+
+    def said(self) -> str:
+        """What it is, in words."""
+        holder = self.holder
+        said = repr(holder) if self.is_part else getattr(holder, "__qualname__", str(holder))
+        return f"{said}, as {self.name!r}," if self.name else said
 
 
 class Watched:
@@ -71,11 +73,39 @@ class Watched:
         for name, old, new in zip(self.names, self.values(), now, strict=False):
             if old is not new:
                 return Owner(self.owner.holder, name)
-        more = [name for name in vars(self.thing) if name not in self.names]
-        return Owner(self.owner.holder, more[-1] if more else "")
+        held = getattr(self.thing, "__dict__", {})
+        more = [name for name in held if name not in self.names]
+        return Owner(self.owner.holder, more[-1] if more else "__class__")
+
+    def only_adds(self) -> bool:
+        """Whether all that it held is there still, and something where nothing was."""
+        return False
 
     def put_back(self) -> None:
         """Make it hold what it held, where that can be."""
+
+
+class Named(Watched):
+    """Attributes of an object by their names, such as its slots: ABSENT where there is none."""
+
+    __slots__ = ()
+
+    def __init__(self, owner: Owner, x: Any, names: Sequence[str]) -> None:
+        super().__init__(owner, x, Each(partial(_attribute, x), names), names=names)
+
+    def only_adds(self) -> bool:
+        """Whether what differs was absent, or None."""
+        now = [_attribute(self.thing, name) for name in self.names]
+        return _only_adds(self.values(), now)
+
+    def put_back(self) -> None:
+        """Make it hold what it held, whatever its class says to that."""
+        for name, value in zip(self.names, self.values(), strict=True):
+            if _attribute(self.thing, name) is not value:
+                if value is ABSENT:
+                    object.__delattr__(self.thing, name)
+                else:
+                    object.__setattr__(self.thing, name, value)
 
 
 class Items(Watched):
@@ -85,12 +115,17 @@ class Items(Watched):
 
     def put_back(self) -> None:
         """Make it hold what it held."""
-        self.thing.clear()
-        (self.thing.update if isinstance(self.thing, set) else self.thing.extend)(self.values())
+        held, then = self.thing, self.values()
+        if isinstance(held, list):
+            list.__setitem__(held, slice(None), then)
+            return
+        kind: Any = deque if isinstance(held, deque) else set
+        kind.clear(held)
+        (deque.extend if kind is deque else set.update)(held, then)
 
 
 class Entries(Watched):
-    """A dict, or some of its names."""
+    """A dict, or some of its names: ABSENT where it has no such name."""
 
     __slots__ = ()
 
@@ -98,17 +133,30 @@ class Entries(Watched):
         if names is None:
             super().__init__(owner, held, held, held.values())
         else:
-            super().__init__(owner, held, Each(held.get, names), names=names)
+            super().__init__(owner, held, Each(partial(_entry, held), names), names=names)
+
+    def pairs(self) -> list[tuple[Any, Any]]:
+        """What it held, by keys."""
+        then = self.values()
+        half = len(then) // 2
+        return [*zip(self.names or then[:half], then[0 if self.names else half :], strict=True)]
+
+    def only_adds(self) -> bool:
+        """Whether what differs was absent, or None."""
+        pairs = self.pairs()
+        now = [self.thing.get(key, ABSENT) for key, _ in pairs]
+        return _only_adds([value for _, value in pairs], now)
 
     def put_back(self) -> None:
         """Make it hold what it held."""
-        held, then = self.thing, self.values()
+        held, kind = self.thing, OrderedDict if isinstance(self.thing, OrderedDict) else dict
         if not self.names:
-            half = len(then) // 2
-            held.clear()
-            held.update(zip(then[:half], then[half:], strict=True))
-        else:
-            held.update({name: x for name, x in zip(self.names, then, strict=True) if name in held})
+            kind.clear(held)
+        for key, value in self.pairs():
+            if value is ABSENT:
+                held.pop(key, None)
+            elif held.get(key, ABSENT) is not value:
+                kind.__setitem__(held, key, value)
 
 
 class Attributes(Watched):
@@ -119,17 +167,29 @@ class Attributes(Watched):
     def __init__(self, owner: Owner, x: Any, left_out: frozenset[str] = frozenset()) -> None:
         held = vars(x)
         names = [name for name in held if name not in left_out and name not in NOTED]
-        super().__init__(owner, x, Names(held), Each(held.get, names), names=names)
+        views = Names(held), Each(type, (x,)), Each(held.get, names)
+        super().__init__(owner, x, *views, names=names)
+
+    def values(self) -> list[Any]:
+        """What it held, without names."""
+        return self.then[-1 - len(self.names) : -1]
+
+    def only_adds(self) -> bool:
+        """Whether what differs was absent, or None."""
+        held = vars(self.thing)
+        return _only_adds(self.values(), [held.get(name, ABSENT) for name in self.names])
 
     def put_back(self) -> None:
-        """Make it hold what it held."""
-        held = vars(self.thing)
+        """Make it hold what it held, whatever its class says to that."""
+        held, is_class = vars(self.thing), isinstance(self.thing, type)
         then = dict(zip(self.names, self.values(), strict=True))
         for name in {*held} - {*self.then[: -1 - len(self.names)]} - NOTED:
-            delattr(self.thing, name)
+            type.__delattr__(self.thing, name) if is_class else held.pop(name)
         for name, value in then.items():
-            if held.get(name, _ABSENT) is not value:
-                setattr(self.thing, name, value)
+            if held.get(name, ABSENT) is not value:
+                type.__setattr__(self.thing, name, value) if is_class else held.update(
+                    {name: value}
+                )
 
 
 class Cells(Watched):
@@ -141,11 +201,61 @@ class Cells(Watched):
         cells = f.__closure__ or ()
         super().__init__(owner, f, Each(content, cells), names=f.__code__.co_freevars)
 
+    def only_adds(self) -> bool:
+        """Whether what differs was empty, or None."""
+        return _only_adds(self.values(), [*map(content, self.thing.__closure__)])
+
     def put_back(self) -> None:
         """Make them hold what they held."""
         for cell, value in zip(self.thing.__closure__, self.values(), strict=True):
-            if content(cell) is not value:
+            if content(cell) is value:
+                continue
+            if value is ABSENT:
+                del cell.cell_contents
+            else:
                 cell.cell_contents = value
+
+
+class Found:
+    """What was found that others hold, and its numbers: whether it moves, and all put back."""
+
+    def __init__(self) -> None:
+        self.watched: list[Watched] = []
+        self.arrays: list[Any] = []
+        """Those that parts hold, at any depth."""
+        self.tables: list[tuple[Any, bytes, Owner]] = []
+        """Arrays of the host that code reads as numbers, it may be, and what they hold."""
+        self.dice: list[tuple[Any, Any, Owner]] = []
+        """Generators of random numbers, and their states."""
+        self.streams: list[Stream] = []
+        """Those of ldl's that parts hold, which a step moves on."""
+        self.restless: list[str] = []
+        """What moves on whenever it is looked at, or is too much to be looked at, in words."""
+
+    def changes(self) -> Iterator[Watched]:
+        """What holds something else now."""
+        return (each for each in self.watched if each.changed())
+
+    def moved(self) -> Iterator[str]:
+        """The generators that have rolled, and tables that hold other numbers, in words."""
+        for x, state, owner in self.dice:
+            if has_moved(x, state):
+                yield owner.changes("the random state of ")
+        for x, held, owner in self.tables:
+            if bytes_of(x) != held:
+                yield owner.changes("numbers in ")
+
+    def put_back(self) -> None:
+        """Make what is around the parts hold what it held, and the dice lie as they lay."""
+        for each in self.watched:
+            if each.changed():
+                each.put_back()
+        for x, state, _ in self.dice:
+            if has_moved(x, state):
+                set_state(x, state)
+        for x, held, _ in self.tables:
+            if bytes_of(x) != held:
+                set_bytes(x, held)
 
 
 class Watch:
@@ -161,74 +271,25 @@ class Watch:
         return are_same(chain.from_iterable(self._views), self._then)
 
 
-class Names:
-    """The names in a dict, but for those that Python puts there."""
-
-    __slots__ = ("held",)
-
-    def __init__(self, held: Mapping[str, Any]) -> None:
-        self.held = held
-
-    def __iter__(self) -> Iterator[str]:
-        return filterfalse(NOTED.__contains__, self.held)
+def _only_adds(then: Iterable[Any], now: Iterable[Any]) -> bool:
+    return all(
+        old is ABSENT or old is None or are_equal(old, new)
+        for old, new in zip(then, now, strict=True)
+    )
 
 
-class Each:
-    """What a function gives for each item, anew whenever it is gone over."""
-
-    __slots__ = ("function", "items")
-
-    def __init__(self, function: Any, items: Iterable[Any]) -> None:
-        self.function, self.items = function, tuple(items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.function, self.items)
+def _attribute(x: Any, name: str) -> Any:
+    return getattr(x, name, ABSENT)
 
 
-def content(cell: CellType) -> Any:
-    """What a cell of a closure holds, None where it is empty."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
+def _entry(held: Mapping[str, Any], name: str) -> Any:
+    return held.get(name, ABSENT)
 
 
-def are_same(now: Iterable[Any], then: list[Any]) -> bool:
-    """Whether the same things are there, in the same order."""
-    try:
-        found = [*now]
-    except RuntimeError:  # it changes at this moment
-        return False
-    return len(found) == len(then) and all(map(is_, found, then))
-
-
-def bytes_of(x: Any) -> bytes:
-    """The numbers in an array of the host."""
-    return x.tobytes() if hasattr(x, "tobytes") else bytes(x)
-
-
-# ---- generators of random numbers -----------------------------------------------------------
-
-
-def state_of(x: Any) -> Any:
-    """The state of a generator of random numbers, NumPy's or Python's; None for anything else."""
-    if isinstance(x, np.random.Generator):
-        return x.bit_generator.state
-    if isinstance(x, np.random.RandomState):
-        return x.get_state(legacy=False)
-    return x.getstate() if isinstance(x, random.Random) else None
-
-
-def has_moved(x: Any, state: Any) -> bool:
-    """Whether a generator's state is another one now."""
-    return repr(state_of(x)) != repr(state)
-
-
-def set_state(x: Any, state: Any) -> None:
-    """Bring a generator to a state."""
-    if isinstance(x, np.random.Generator):
-        x.bit_generator.state = state
-    elif isinstance(x, np.random.RandomState):
-        x.set_state(state)
-    else:
-        x.setstate(state)
+def of_ldl(owner: Owner, x: Any) -> Iterator[Watched]:
+    """Settings of an optimizer, or a schedule, ldl's own, that code may read."""
+    held = getattr(x, "__dict__", {})
+    for group in held.get("param_groups", ()):
+        yield Entries(owner, group, sorted(group.keys() - {"params"}))
+    if type(x).__module__ == "ldl.optim.schedules":
+        yield Attributes(owner, x)

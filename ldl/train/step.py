@@ -292,7 +292,7 @@ class TrainStep:
         if self._corruption.noise is not None and not self._apart:
             noisy, parts = partial(corrupted, function), (self.model, self.loss, self._corruption)
             recording = record(noisy, parts, given)
-            if not recording.refused:
+            if recording.again or not recording.refused:
                 return recording
             self._apart = True
         if self._apart and given[0] is given[1]:
