@@ -164,7 +164,7 @@ class TrainStep:
         data = [x, y] if sample_weight is None else [x, y, sample_weight]
         if any(type(array) is not backend.array_type for array in data):
             data = taken(self.model, self.loss, *data)
-        order = backend.asarray(order)
+        order = order if type(order) is backend.array_type else backend.asarray(order)
         if order.dtype.kind not in "iu":
             raise TypeError(f"order holds the numbers of rows, integers, got {order.dtype}")
         if len(starts) == 0:
