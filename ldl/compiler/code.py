@@ -17,6 +17,8 @@ import numpy as np
 LDL = frozenset({"ldl", "ldl_numpy", "ldl_cupy"})
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM", "STORE_ATTR")
+_BETWEEN = ("PRECALL", "PUSH_NULL")
+"""What stands between a name that is loaded and its call."""
 NOW = frozenset({"now", "today", "utcnow"})
 _DICE = (random.Random, np.random.RandomState, np.random.BitGenerator, np.random.SeedSequence)
 
@@ -32,19 +34,27 @@ class Named(NamedTuple):
     imports: frozenset[str]
     texts: frozenset[str]
     """Texts that may be names of attributes, as in `getattr(self, "scale")`."""
+    bare: frozenset[str]
+    """What is called without arguments."""
 
 
 @cache
 def named_in(code: CodeType) -> Named:
     """The names in a function's code."""
-    found: tuple[set[str], ...] = set(), set(), set(), set()
+    found: tuple[set[str], ...] = set(), set(), set(), set(), set()
+    loaded = ""
     for instruction in dis.get_instructions(code):
         for names, kinds in zip(found, (_GLOBAL, _ATTRIBUTE, ("IMPORT_NAME",)), strict=False):
             if instruction.opname in kinds:
                 names.add(str(instruction.argval))
+        if instruction.opname == "CALL" and instruction.arg == 0:
+            found[4].add(loaded)
+        if instruction.opname not in _BETWEEN:
+            named = instruction.opname in _GLOBAL + _ATTRIBUTE
+            loaded = str(instruction.argval) if named else ""
     for inner in code.co_consts:
         if isinstance(inner, str):
-            found[-1].update(name for name in inner.split(".") if name.isidentifier())
+            found[3].update(name for name in inner.split(".") if name.isidentifier())
         if isinstance(inner, CodeType):
             for names, more in zip(found, named_in(inner), strict=True):
                 names |= more

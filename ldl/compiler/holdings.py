@@ -186,6 +186,9 @@ class Holdings(Found):
         for name in attributes - self._attributes:
             self._todo += self._waiting.pop(name, ())
         self._attributes |= attributes
+        for name in named.bare:
+            if name == "default_rng" or f.__globals__.get(name) is np.random.default_rng:
+                self.restless.append(f"{own.said()} uses default_rng without a seed: {DIFFER}")
         self._use(f.__globals__, own, named.globals)
         self._todo += [(x, Owner(f, n)) for n, x in inside.items() if not isinstance(x, ModuleType)]
         outer = [f.__globals__.get(name) for name in named.globals]
@@ -252,6 +255,8 @@ class Holdings(Found):
             self.restless.append(f"{owner.said()} holds {what}, which moves on")
         elif isinstance(x, dict):
             self._note(Entries(owner, x))
+            if isinstance(x, defaultdict):
+                self._note(Named(owner, x, ("default_factory",)))
         elif isinstance(x, (list, deque, set)):
             self._note(Items(owner, x, x))
         elif isinstance(x, (tuple, frozenset)):
