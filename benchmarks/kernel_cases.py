@@ -26,6 +26,7 @@ NOT_KERNELS = {
     *("asarray", "plain", "owns", "to_numpy", "fits", "synchronize"),
     *("record", "prepare", "deferred", "together"),
     *("choose_device", "add_up", "begin_add_up", "begin_sum"),
+    *("pooled", "rows", "sum_ranks"),
 }
 """Methods of a backend that are the boundary, the recorder, the way to a kernel, or to ranks."""
 

@@ -1059,3 +1059,24 @@ def test_a_generator_of_a_forwards_own_is_recorded_where_it_has_a_seed() -> None
             warnings.simplefilter("ignore")
             step(X, X)
         assert [r.played for r in step.recordings().values()] == [played]
+
+
+@pytest.mark.parametrize("holds", [False, True], ids=["the layer", "an object"])
+def test_a_count_that_begins_in_a_class_is_refused_at_once(holds: bool) -> None:
+    class Counter:
+        count = 0
+
+    class Counts(nn.Identity):
+        count = 0
+
+        def forward(self, x: Any) -> Any:
+            where: Any = counter if holds else self
+            where.count += 1
+            return super().forward(x) * float(where.count)
+
+    counter = Counter()
+    model = nn.Sequential(nn.Linear(4, 4), Counts())
+    step = ldl.TrainStep(model, nn.MSELoss(), optim.SGD(model, 0.0))
+    with pytest.warns(UserWarning, match="'count' from step to step|'counter' from step to step"):
+        first = step(X, X)
+    assert step(X, X) != first

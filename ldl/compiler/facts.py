@@ -7,7 +7,7 @@ from typing import Any
 
 from ldl.compiler.holdings import PASSING, Holdings
 from ldl.compiler.operations import CannotTraceError, NotYetError
-from ldl.compiler.same import are_equal
+from ldl.compiler.same import are_equal, is_of_class
 from ldl.compiler.traced import Traced
 from ldl.compiler.watched import Owner
 from ldl.nn.changes import Marked
@@ -56,7 +56,8 @@ class Facts:
                 if name in then and _alike(old, new):
                     anew += [(old, new)] if old is not new else []
                 elif not are_equal(old, new):
-                    changes.append((Owner(found.thing, name).changes(), old is None))
+                    adds = old is None and not is_of_class(found.thing, name)
+                    changes.append((Owner(found.thing, name).changes(), adds))
         if changes:
             whether = all(adds for _, adds in changes)
             raise (NotYetError if whether else CannotTraceError)(changes[0][0])

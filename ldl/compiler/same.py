@@ -81,6 +81,11 @@ def are_equal(a: Any, b: Any) -> bool:
     return (type(a) in ATOMS or isinstance(a, np.generic)) and repr(a) == repr(b)
 
 
+def is_of_class(x: Any, name: str) -> bool:
+    """Whether an attribute is a number or a text of the class, until a thing has its own."""
+    return type(getattr(type(x), name, None)) in ATOMS - {type(None)}
+
+
 def slots_of(base: type) -> Sequence[str]:
     """The names of a class's slots, private ones as they are called outside."""
     if "__slots__" not in vars(base):  # it is written in C, or has a dict

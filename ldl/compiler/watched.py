@@ -9,7 +9,7 @@ from itertools import chain
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from ldl.compiler.same import ABSENT, NOTED, Each, Names, are_equal, are_same, content
+from ldl.compiler.same import ABSENT, NOTED, Each, Names, are_equal, are_same, content, is_of_class
 from ldl.compiler.states import bytes_of, has_moved, set_bytes, set_state
 from ldl.nn.changes import Marked
 from ldl.random import Stream
@@ -177,6 +177,8 @@ class Attributes(Watched):
     def only_adds(self) -> bool:
         """Whether what differs was absent, or None."""
         held = vars(self.thing)
+        if any(is_of_class(self.thing, name) for name in {*held} - {*self.names}):
+            return False
         return _only_adds(self.values(), [held.get(name, ABSENT) for name in self.names])
 
     def put_back(self) -> None:
