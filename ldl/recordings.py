@@ -15,11 +15,11 @@ from ldl.caches import Cache
 VAIN = 8
 """Recordings in a row that may be out of date before they were played again."""
 
-AGAIN = 2
-"""Tries in a row to record what only made something for later, such as an entry of a cache."""
-
 PAUSES = 64, 1024
 """Calls without a recording after that: at first, and twice as many each time up to so many."""
+
+AGAIN = 2
+"""Tries in a row to record what only made something for later, such as an entry of a cache."""
 
 SLOWER = "the step runs layer by layer, which is slower"
 

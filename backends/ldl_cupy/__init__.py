@@ -166,8 +166,7 @@ class CupyBackend(Backend):
         """Launches of what the function does; the function itself where that cannot be."""
         if self.gemm is None:
             return super().record(function, parts, inputs)
-        from ldl.compiler.operations import NotYetError
-        from ldl.compiler.recorded import Unplayed, reason
+        from ldl.compiler.recorded import Unplayed
         from ldl_cupy.record import DeviceStep
 
         self.connection.turn()
@@ -176,7 +175,7 @@ class CupyBackend(Backend):
         except DeviceError:
             raise
         except Exception as error:
-            return Unplayed(function, parts, reason(error), isinstance(error, NotYetError))
+            return Unplayed(function, parts, error)
 
     def prepare(
         self,

@@ -125,15 +125,14 @@ class NumpyBackend(Backend):
         """
         if type(self) is not NumpyBackend:
             return super().record(function, parts, inputs)
-        from ldl.compiler.operations import NotYetError
-        from ldl.compiler.recorded import Unplayed, reason
+        from ldl.compiler.recorded import Unplayed
         from ldl_numpy.record import PlannedStep
 
         gather = gatherer()
         try:
             return calm(PlannedStep)(function, parts, inputs, gather)
         except Exception as error:
-            return Unplayed(function, parts, reason(error), isinstance(error, NotYetError))
+            return Unplayed(function, parts, error)
 
     def prepare(
         self,

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 from warnings import warn
 
 from ldl.backend import Recording
-from ldl.compiler.code import LDL
+from ldl.compiler.code import LDL, package_of
 from ldl.compiler.dryrun import DryRun, Function, parameters_of
 from ldl.compiler.holdings import LARGEST
-from ldl.compiler.operations import CannotTraceError, Host
+from ldl.compiler.operations import CannotTraceError, Host, NotYetError
 from ldl.compiler.states import bytes_of
 from ldl.compiler.watched import Watch
 from ldl.nn import changes
@@ -84,7 +84,7 @@ class Recorded(Recording):
 
 def _tells(x: Any) -> bool:
     """Whether the mark is another one after every change of a thing's attributes."""
-    return isinstance(x, changes.Marked) and type(x).__module__.partition(".")[0] in LDL
+    return isinstance(x, changes.Marked) and package_of(x) in LDL
 
 
 class Unplayed(Recording):
@@ -99,12 +99,11 @@ class Unplayed(Recording):
         self,
         function: Function,
         parts: Sequence[Differentiable],
-        why: str,
-        again: bool = False,
+        error: Exception,
     ) -> None:
         super().__init__(function, parts)
-        self.why, self.again = why, again
-        self._said = not why
+        self.why, self.again = reason(error), isinstance(error, NotYetError)
+        self._said = not self.why
         self._failed = False
 
     def explain(self) -> str:
